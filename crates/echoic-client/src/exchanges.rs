@@ -88,7 +88,7 @@ impl Exchanges {
     pub fn finish(&mut self, record: &mut impl FnMut(ClientExchange<'_>)) {
         self.flush(record);
         let record = &mut |paired: Paired<'_>| record(exchanged(&paired));
-        self.pairing.finish(self.cut, record);
+        self.pairing.end_of_input(self.cut, record);
     }
 
     /// Messages that have begun and not ended count as they are.

@@ -30,7 +30,8 @@ use crate::ending::Ending;
 /// Version of the event format, stored beside the events.
 pub const VERSION: u32 = 2;
 
-/// Identifies a conversation within one server ([`ServerInfo`]), increasing; in a store of one file within that. 0 is none.
+/// Id of a conversation: increasing, and unique within a store; without a store, within one start of the recorder
+/// ([`ServerInfo`]). 0 is no conversation.
 pub type ConversationId = u64;
 
 /// Identifies an exchange within one store, which assigns it on commit, in the order of commits. 0 is none, or none yet.

@@ -266,7 +266,7 @@ impl Serialize for Exchange {
 }
 
 impl Serialize for ExchangeRef<'_> {
-    /// Writes the JSON object of the REST interface, `log --json` and `serve --json`.
+    /// Writes the JSON object of `log --json` and `serve --json`.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let endpoint_info = &self.conversation.endpoint_info;
         let mut map = serializer.serialize_map(None)?;
@@ -281,6 +281,7 @@ impl Serialize for ExchangeRef<'_> {
         map.serialize_entry("t_us", &self.at)?;
         map.serialize_entry("lat_ns", &self.latency_ns)?;
         map.serialize_entry("outcome", &self.outcome)?;
+        // Reserved for planned faults.
         map.serialize_entry("fault", &None::<&str>)?;
         let (reads, writes) = (("reads", self.reads), ("writes", self.writes()));
         let (of_request, of_reply) = match self.conversation.role {
@@ -343,7 +344,7 @@ mod tests {
             reads: 4,
             reply_offset: 0,
         };
-        batch.exchange(meta, Outcome::Ok, request, reply);
+        batch.push_exchange(meta, Outcome::Ok, request, reply);
         let Some(Event::Run(run)) = batch.events.first() else {
             panic!("a run");
         };

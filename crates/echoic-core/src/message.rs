@@ -318,7 +318,7 @@ mod tests {
         assert_eq!((run.raw(), split.consumed), (&b"ab\n\n"[..], 4));
 
         let (rest, mut last) = (&bytes[split.consumed..], Vec::new());
-        splitter.finish(rest, &mut last);
+        splitter.end_of_input(rest, &mut last);
         let run = Run::new(rest, &last, 6);
         replies.clear(Framing::Line.into());
         for message in run.messages() {

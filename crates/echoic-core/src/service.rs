@@ -113,14 +113,15 @@ pub trait InlineHandler: Send {
     /// the requests are not needed any more it changes the read buffer itself, otherwise a copy.
     ///
     /// Asked for before each read is answered, and only used where replies are framed as messages are and no length
-    /// stands before them. If the function returns false, [`Self::answer`] is called with the bytes as it left them, and
-    /// its replies must be those to the original bytes.
+    /// stands before them. If the function returns false, [`Self::answer`] is called with the bytes as it left them. So it
+    /// may change bytes before it returns false only where `answer` replies to the changed bytes as to the original ones:
+    /// `upper` may have changed letters to upper case.
     fn in_place(&self) -> Option<InPlace> {
         None
     }
 
     /// Called when the peer has ended its half of the stream: sends what was held back.
-    fn finish(&mut self, out: &mut Replies) {
+    fn input_ended(&mut self, out: &mut Replies) {
         let _ = out;
     }
 }

@@ -155,7 +155,7 @@ impl Queue {
         let mut state = lock(&self.state);
         state.bytes += batch.size();
         state.batches.push_back((first_id, Arc::clone(batch)));
-        while state.bytes > Watcher::BEHIND_BYTES_MAX && state.batches.len() > 1 {
+        while state.bytes > Watcher::QUEUE_BYTES_MAX && state.batches.len() > 1 {
             let Some((_, oldest)) = state.batches.pop_front() else {
                 break;
             };
@@ -199,7 +199,7 @@ impl Skipped {
 impl Watcher {
     /// Maximum bytes of batches queued for a watcher: half a second of 64 connections at full speed, so that a short stall
     /// of the watcher costs no events.
-    pub const BEHIND_BYTES_MAX: usize = 32 << 20;
+    pub const QUEUE_BYTES_MAX: usize = 32 << 20;
 
     /// Receives the next item; `None` once the recorder has closed. Cancel safe.
     pub async fn next(&mut self) -> Option<Seen> {
@@ -246,7 +246,7 @@ mod tests {
             reads: 1,
             reply_offset: 0,
         };
-        batch.exchange(meta, Outcome::Ok, &vec![0; size], b"");
+        batch.push_exchange(meta, Outcome::Ok, &vec![0; size], b"");
         batch
     }
 
@@ -254,7 +254,7 @@ mod tests {
         feed.publish(&[(1, &Arc::new(batch))].into_iter());
     }
 
-    const HALF: usize = Watcher::BEHIND_BYTES_MAX / 2 - (1 << 10);
+    const HALF: usize = Watcher::QUEUE_BYTES_MAX / 2 - (1 << 10);
 
     fn opened(conversation: ConversationId) -> Event {
         let address = Address::Unix(None);

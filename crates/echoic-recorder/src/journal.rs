@@ -34,9 +34,9 @@ pub struct Journal {
     has_lost: bool,
 }
 
-/// An eighth of the backlog budget is reserved for conversations with under 16 KiB uncommitted, so that heavy senders
+/// An eighth of the budget for uncommitted bytes is reserved for conversations with under 16 KiB uncommitted, so that heavy senders
 /// cannot starve them. Without it new conversations, with one read each, would use up the rest of the budget, and a
-/// conversation with little backlog would have to wait for a commit.
+/// conversation with few uncommitted bytes would have to wait for a commit.
 const RESERVED_FRACTION: usize = 8;
 const RESERVED_BYTES_EACH: usize = 16 << 10;
 
@@ -94,27 +94,35 @@ impl Journal {
     }
 
     /// Records the opening. To be called first.
-    pub fn opened(&mut self, opened: Opened) {
+    pub fn record_opened(&mut self, opened: Opened) {
         self.pending_opening = Some(opened);
         self.record(0, |_| {});
     }
 
     /// Records a run with its replies.
     #[inline]
-    pub fn run(&mut self, meta: RunMeta, run: &Run<'_>, replies: &Replies) {
+    pub fn record_run(&mut self, meta: RunMeta, run: &Run<'_>, replies: &Replies) {
         self.record(replies.exchanges(run), |batch| {
-            batch.run(meta, run, replies);
+            batch.push_run(meta, run, replies);
         });
     }
 
     /// Records a single exchange.
     #[inline]
-    pub fn exchange(&mut self, meta: RunMeta, outcome: Outcome, request: &[u8], reply: &[u8]) {
-        self.record(1, |batch| batch.exchange(meta, outcome, request, reply));
+    pub fn record_exchange(
+        &mut self,
+        meta: RunMeta,
+        outcome: Outcome,
+        request: &[u8],
+        reply: &[u8],
+    ) {
+        self.record(1, |batch| {
+            batch.push_exchange(meta, outcome, request, reply);
+        });
     }
 
     /// Records a mark: another event of the conversation, with its time.
-    pub fn mark(&mut self, at: Micros, what: Marked) {
+    pub fn record_mark(&mut self, at: Micros, what: Marked) {
         let conversation = self.conversation;
         self.record(0, |batch| {
             batch.events.push(Event::Mark(Mark {
@@ -126,7 +134,7 @@ impl Journal {
     }
 
     /// Records the ending. To be called last.
-    pub fn ended(&mut self, at: Micros, ending: Ending) {
+    pub fn record_ended(&mut self, at: Micros, ending: Ending) {
         let conversation = self.conversation;
         self.record(0, |batch| {
             batch.events.push(Event::Ended(Ended {
@@ -187,7 +195,7 @@ impl Journal {
 
     /// Returns the budget of uncommitted bytes of all conversations of the shard together.
     fn shard_budget(&self) -> usize {
-        self.shared.options.behind_bytes_max / self.shared.shards.len()
+        self.shared.options.uncommitted_bytes_max / self.shared.shards.len()
     }
 
     /// Returns the budget of uncommitted bytes of this conversation: as much as the shard's budget has free (the dynamic
@@ -198,7 +206,7 @@ impl Journal {
         let shared = free.saturating_sub(self.shard_budget() / RESERVED_FRACTION);
         shared
             .max(free.min(RESERVED_BYTES_EACH))
-            .min(self.shared.options.conversation_behind_bytes_max)
+            .min(self.shared.options.conversation_uncommitted_bytes_max)
     }
 
     /// Whether an event that finds no room is lost. With held replies it is not, unless the store is failing.
@@ -305,8 +313,8 @@ impl Journal {
         check(self).map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Registers this task to be woken at the next commit, or when the store fails. Once is enough: the waker of a task
-    /// does not change while it waits.
+    /// Registers this task to be woken at the next commit, or when the store fails. Once is enough: the journal belongs
+    /// to one task, polled directly by it, so its waker stays the same.
     fn register(&mut self, cx: &Context<'_>) {
         let mut state = lock(&self.shared.shards[self.shard].state);
         if self.registered != Some(state.wake_count) {

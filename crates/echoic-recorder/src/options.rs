@@ -14,9 +14,9 @@ pub struct RecorderOptions {
     /// What to do with exchanges when the store is slower than the network.
     pub when_full: WhenFull,
     /// Maximum of uncommitted bytes of all conversations together.
-    pub behind_bytes_max: usize,
+    pub uncommitted_bytes_max: usize,
     /// Maximum of uncommitted bytes of one conversation.
-    pub conversation_behind_bytes_max: usize,
+    pub conversation_uncommitted_bytes_max: usize,
     /// Number of batches that are filled at the same time: one per worker.
     pub shards: usize,
 }
@@ -28,8 +28,8 @@ impl Default for RecorderOptions {
             commit_interval: Duration::from_millis(20),
             store_timeout: Duration::from_secs(5),
             when_full: WhenFull::Block,
-            behind_bytes_max: 64 << 20,
-            conversation_behind_bytes_max: 1 << 20,
+            uncommitted_bytes_max: 64 << 20,
+            conversation_uncommitted_bytes_max: 1 << 20,
             shards: 1,
         }
     }

@@ -191,7 +191,7 @@ impl Pairing {
 
     /// Records the remaining requests and bytes at the end of the conversation. `cut`: the last request was not sent in
     /// full.
-    pub fn finish(&mut self, cut: bool, record: &mut impl FnMut(Paired<'_>)) {
+    pub fn end_of_input(&mut self, cut: bool, record: &mut impl FnMut(Paired<'_>)) {
         self.flush(record);
         while !self.pending.is_empty() {
             let outcome = if cut && self.pending.len() == 1 {

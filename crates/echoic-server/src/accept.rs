@@ -14,13 +14,10 @@ use std::{
 
 use echoic_core::{
     ending::CloseReason,
-    endpoint::Shape,
     event::{Address, Opened, Role},
-    framing::FramingPair,
-    service::{Handler, Peer, Service},
 };
 use echoic_recorder::wall_clock_now;
-use echoic_wire::{Incoming, Link, ServerLayer};
+use echoic_wire::Incoming;
 use tokio::{
     pin,
     runtime::Handle,
@@ -30,11 +27,11 @@ use tokio::{
 };
 
 use crate::{
+    accepted::Accepted,
     datagrams::{self, Counts, DatagramTask},
     drain::poll_sockets_once_more,
-    handshake::{self, NotOpened},
     server::{Drained, Server},
-    session::{Session, SessionContext, Totals},
+    session::{SessionContext, Totals},
     sources::{SourcePermit, Sources},
     timers::Timers,
 };
@@ -104,7 +101,7 @@ impl Server {
         let own_runtime = Handle::current();
         let mut acceptor = Acceptor::new(self, own_runtime);
         let timers = acceptor.timers();
-        let mut pause = None;
+        let mut paused_until = None;
         loop {
             if acceptor.is_done() {
                 break;
@@ -112,9 +109,9 @@ impl Server {
             select! {
                 biased;
                 () = &mut shutdown => break,
-                () = timers.sleep_until(pause.unwrap_or_else(Instant::now)), if pause.is_some() => pause = None,
-                event = poll_fn(|cx| acceptor.poll_event(cx, pause.is_none())) => {
-                    pause = acceptor.on_event(event, pause);
+                () = timers.sleep_until(paused_until.unwrap_or_else(Instant::now)), if paused_until.is_some() => paused_until = None,
+                event = poll_fn(|cx| acceptor.poll_event(cx, paused_until.is_none())) => {
+                    paused_until = acceptor.on_event(event, paused_until);
                 }
             }
         }
@@ -210,7 +207,7 @@ impl Acceptor {
     /// Whether [`Server::stop_after`] conversations have been admitted.
     fn has_admitted_all(&self) -> bool {
         self.server
-            .conversations_max
+            .stop_after
             .is_some_and(|max| self.admitted >= max)
     }
 
@@ -237,19 +234,19 @@ impl Acceptor {
     }
 
     /// Starts a conversation, or notes an end or a failure. Returns until when accepting is paused.
-    fn on_event(&mut self, event: AcceptEvent, pause: Option<Instant>) -> Option<Instant> {
+    fn on_event(&mut self, event: AcceptEvent, paused_until: Option<Instant>) -> Option<Instant> {
         match event {
             AcceptEvent::Peer(listener, incoming) => {
                 self.shortage.pause = None;
                 self.admitted += 1;
                 self.spawn_session(listener, incoming);
-                pause
+                paused_until
             }
             AcceptEvent::Ended(ended) => {
                 self.note_end(ended);
-                pause
+                paused_until
             }
-            AcceptEvent::Failed(error) if concerns_one_connection(&error) => pause,
+            AcceptEvent::Failed(error) if concerns_one_connection(&error) => paused_until,
             AcceptEvent::Failed(error) => Some(self.shortage.on_failure(Instant::now(), &error)),
         }
     }
@@ -286,29 +283,23 @@ impl Acceptor {
             totals: Arc::clone(&self.totals),
             control: self.control(),
         };
-        let (service, layers) = (Arc::clone(&listener.service), Arc::clone(&listener.layers));
         let runtime = &self.server.workers[worker];
         let incoming = if runtime.id() == self.own_runtime.id() {
             Ok(incoming)
         } else {
             incoming.detach()
         };
+        let accepted = Box::new(Accepted {
+            incoming,
+            rejection,
+            layers: Arc::clone(&listener.layers),
+            service: Arc::clone(&listener.service),
+            opened,
+            context,
+        });
         let conversation = async move {
             let _session_count = session_count;
-            let link = match incoming.and_then(Incoming::open) {
-                Ok(link) => link,
-                Err(error) => {
-                    tracing::warn!("an accepted connection could not be served: {error}");
-                    return;
-                }
-            };
-            let link = match rejection {
-                Some(reason) => Err(NotOpened::rejected(reason, link)),
-                None if layers.is_empty() => Ok(link),
-                // Boxed, so that tasks of conversations without layers do not grow by the size of the handshake.
-                None => Box::pin(open_layers(link, &layers, &context)).await,
-            };
-            run_session(link, &*service, opened, context).await;
+            accepted.run().await;
         };
         self.sessions.spawn_on(conversation, runtime);
     }
@@ -422,21 +413,6 @@ impl Shortage {
     }
 }
 
-/// The peer as a service sees it. The shape comes from the link: a layer may turn a stream into messages.
-fn peer(link: &Link, opened: &Opened) -> Peer {
-    let shape = link.shape();
-    Peer {
-        conversation: opened.conversation,
-        remote: opened.remote.clone(),
-        local: opened.local.clone(),
-        framing: match shape {
-            Shape::Stream => opened.endpoint_info.framing,
-            Shape::Datagrams | Shape::Messages => FramingPair::default(),
-        },
-        shape,
-    }
-}
-
 /// Whether the failure concerns one connection only, which was closed or forbidden before it was accepted. The next one
 /// can be accepted at once (accept(2), "Error handling").
 fn concerns_one_connection(error: &io::Error) -> bool {
@@ -448,48 +424,6 @@ fn concerns_one_connection(error: &io::Error) -> bool {
             | io::ErrorKind::NetworkUnreachable
             | io::ErrorKind::HostUnreachable
     )
-}
-
-/// Opens the layers over an accepted connection.
-async fn open_layers(
-    link: Link,
-    layers: &[Arc<dyn ServerLayer>],
-    context: &SessionContext,
-) -> Result<Link, NotOpened> {
-    let timers = Timers::of(&context.control);
-    let limit = context.limits.handshake_timeout;
-    handshake::open(link, layers, limit, &timers, &context.drain).await
-}
-
-/// Serves the conversation over `link`, or closes and records one that does not begin.
-async fn run_session(
-    link: Result<Link, NotOpened>,
-    service: &dyn Service,
-    opened: Opened,
-    context: SessionContext,
-) {
-    match link {
-        Ok(link) => {
-            let peer = peer(&link, &opened);
-            let handler = service.handler(&peer);
-            Session::new(link, handler, &peer, opened, context)
-                .run()
-                .await;
-        }
-        Err(NotOpened {
-            reason,
-            link: Some(link),
-        }) => {
-            let peer = peer(&link, &opened);
-            let handler = Handler::Inline(Session::silent_handler());
-            Session::new(link, handler, &peer, opened, context)
-                .reject(reason)
-                .await;
-        }
-        Err(NotOpened { reason, link: None }) => {
-            handshake::record(context.journal, opened, reason);
-        }
-    }
 }
 
 impl Load {

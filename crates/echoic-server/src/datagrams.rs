@@ -45,9 +45,9 @@ use self::{
     peers::Peers,
 };
 use crate::{
+    accepted::silent_handler,
     drain::Drain,
     polling::note_read,
-    session::Session,
     session::Totals,
     timers::Timers,
     wait::{Wait, Wakeup},
@@ -112,7 +112,6 @@ pub(crate) struct DatagramTask {
     /// The peer that was answered last: reading waits if its conversation is too far ahead of the recorder.
     last_peer: Option<Route>,
     wait: Wait,
-    busy: bool,
     paused_until: Option<Instant>,
     /// When the next conversation times out, at the earliest.
     idle_at: Option<Instant>,
@@ -144,7 +143,6 @@ impl DatagramTask {
             last_peer: None,
             wait: Wait::new(&context.drain, now + FAR, &context.timers),
             context,
-            busy: true,
             paused_until: None,
             idle_at: None,
             drops_at: None,
@@ -165,7 +163,7 @@ impl DatagramTask {
             if self.poll_receive(cx).is_pending() {
                 return self.poll_wakeup(cx);
             }
-            self.busy = true;
+            self.wait.note_progress();
         }
         if self.context.drain.has_started() {
             return Poll::Ready(Turn::Drain);
@@ -430,7 +428,7 @@ impl DatagramTask {
         };
         let handler = match rules.service.handler(&peer) {
             Handler::Inline(handler) => handler,
-            Handler::Spawned(_) => Session::silent_handler(), // rejected when the endpoint was opened
+            Handler::Spawned(_) => silent_handler(), // rejected when the endpoint was opened
         };
         let opened = Opened {
             conversation,
@@ -450,12 +448,11 @@ impl DatagramTask {
         let stalled_at = self.outgoing.stalled_since().map(|since| since + limit);
         let next = [self.idle_at, self.drops_at, self.paused_until, stalled_at];
         let deadline = next.into_iter().flatten().min().unwrap_or(now + FAR);
-        let idle = !std::mem::take(&mut self.busy);
-        Poll::Ready(match ready!(self.wait.poll(cx, deadline, idle)) {
+        Poll::Ready(match ready!(self.wait.poll(cx, deadline)) {
             Wakeup::Drain => Turn::Drain,
             Wakeup::Deadline => {
                 self.run_due(Instant::now());
-                self.busy = true;
+                self.wait.note_progress();
                 Turn::Continue
             }
         })
@@ -500,7 +497,7 @@ impl DatagramTask {
         if datagrams > 0 {
             add(&self.context.counts.dropped, datagrams);
             self.journal
-                .mark(wall_clock_now(), Marked::Dropped { datagrams });
+                .record_mark(wall_clock_now(), Marked::Dropped { datagrams });
             tracing::warn!(
                 "the kernel dropped {datagrams} datagrams to {}: they arrived too fast",
                 self.socket.address()

@@ -77,8 +77,8 @@ pub(crate) async fn open(
 
 /// Records a conversation whose link is gone: it ends as soon as it opens.
 pub(crate) fn record(mut journal: Journal, opened: Opened, reason: CloseReason) {
-    journal.opened(opened);
-    journal.ended(wall_clock_now(), Tally::default().ending(Some(reason)));
+    journal.record_opened(opened);
+    journal.record_ended(wall_clock_now(), Tally::default().ending(Some(reason)));
 }
 
 /// A link that is given back when it is dropped. A layer that fails drops the link below it; closing that link with

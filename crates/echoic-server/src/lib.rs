@@ -1,6 +1,6 @@
 //! The server: it accepts connections, runs a session for each, and drains them at the stop.
 //!
-//! Layer 2. This crate knows no concrete service or store and owns no thread and no signal handler: [`Server::run`] is
+//! This crate knows no concrete service or store and owns no thread and no signal handler: [`Server::run`] is
 //! a plain future on the caller's runtime, so a test with paused time, or the test suite of another project, can run a
 //! whole server in a few lines:
 //!
@@ -36,11 +36,13 @@
 //! ```
 
 mod accept;
+mod accepted;
 #[cfg(test)]
 #[path = "../../echoic-recorder/tests/common/mod.rs"]
 mod common;
 mod datagrams;
 mod drain;
+mod handler_task;
 mod handshake;
 mod inbox;
 mod outbox;
@@ -51,7 +53,6 @@ mod session;
 #[path = "../tests/simulation/mod.rs"]
 mod simulation;
 mod sources;
-mod spawned;
 mod tally;
 mod timers;
 mod wait;

@@ -38,7 +38,8 @@ pub struct Server {
     pub(crate) drain: Drain,
     pub(crate) workers: Vec<Handle>,
     pub(crate) control: Option<Handle>,
-    pub(crate) conversations_max: Option<u64>,
+    /// Stop once this many conversations were admitted.
+    pub(crate) stop_after: Option<u64>,
 }
 
 /// A listener with the service and the limits of its endpoint.
@@ -173,7 +174,7 @@ impl Server {
             drain: Drain::default(),
             workers: Vec::new(),
             control: None,
-            conversations_max: None,
+            stop_after: None,
         }
     }
 
@@ -211,7 +212,7 @@ impl Server {
     /// Stops after this many conversations.
     #[must_use]
     pub fn stop_after(mut self, conversations: u64) -> Self {
-        self.conversations_max = Some(conversations);
+        self.stop_after = Some(conversations);
         self
     }
 

@@ -1,6 +1,6 @@
 //! A conversation: the path of a message.
 //!
-//! One task per conversation, one function per message ([`Session::poll_receive`]): read, divide, answer, send, record.
+//! One task per conversation, one function for the whole path ([`Session::poll_receive`]): read, divide, answer, send, record.
 //! For an inline handler that is one step without waiting, allocating or locking anything that another worker wants. What
 //! cannot be done in one step (a reply that the peer does not take, a spawned handler, a store that is behind) is held in
 //! the conversation until its next turn.
@@ -41,11 +41,11 @@ use tokio::{runtime::Handle, task::coop::has_budget_remaining, time::Instant};
 use self::waiting::{CommitGate, Timestamps};
 use crate::{
     drain::{Drain, poll_sockets_once_more},
+    handler_task::HandlerTask,
     inbox::{Inbox, Reading, Scratch},
     outbox::Outbox,
     polling::note_read,
     sources::SourcePermit,
-    spawned::SpawnedSession,
     tally::Tally,
     timers::Timers,
     wait::Wait,
@@ -68,7 +68,7 @@ pub(crate) struct Session {
     splitter: Splitter,
     framing: FramingPair,
     /// Requests may be overwritten: neither the record nor a rate limit looks at them.
-    may_answer_in_place: bool,
+    may_overwrite_requests: bool,
     inbox: Inbox,
     outbox: Outbox,
     journal: Journal,
@@ -141,7 +141,7 @@ struct Received {
 
 enum ActiveHandler {
     Inline(Box<dyn InlineHandler>),
-    Spawned(Box<SpawnedSession>),
+    Spawned(Box<HandlerTask>),
 }
 
 /// Totals over all conversations that have ended.
@@ -186,7 +186,7 @@ impl Session {
         } = context;
         let clock = Clock::start();
         let (now, timers) = (Instant::now(), Timers::of(&control));
-        journal.opened(opened);
+        journal.record_opened(opened);
         let framing = peer.framing;
         let is_recorded = journal.is_active();
         let has_rate_limit = permit.as_ref().is_some_and(SourcePermit::has_rate_limit);
@@ -198,7 +198,7 @@ impl Session {
             totals,
             handler: match handler {
                 Handler::Inline(handler) => ActiveHandler::Inline(handler),
-                Handler::Spawned(handler) => ActiveHandler::Spawned(SpawnedSession::start(
+                Handler::Spawned(handler) => ActiveHandler::Spawned(HandlerTask::start(
                     handler,
                     &control,
                     limits.linger_timeout,
@@ -207,7 +207,7 @@ impl Session {
             },
             splitter: Splitter::new(framing.inbound, limits.message_bytes_max),
             framing,
-            may_answer_in_place: is_transformable && !is_recorded && !has_rate_limit,
+            may_overwrite_requests: is_transformable && !is_recorded && !has_rate_limit,
             inbox: Inbox::default(),
             outbox: Outbox::default(),
             journal,
@@ -234,17 +234,6 @@ impl Session {
         self.close(reason).await;
     }
 
-    /// Returns a handler for connections that are rejected.
-    pub(crate) fn silent_handler() -> Box<dyn InlineHandler> {
-        struct SilentHandler;
-        impl InlineHandler for SilentHandler {
-            fn answer(&mut self, _: &Run<'_>, _: &mut Replies) -> ControlFlow<()> {
-                ControlFlow::Break(())
-            }
-        }
-        Box::new(SilentHandler)
-    }
-
     async fn serve(&mut self) -> CloseReason {
         let mut turn = poll_fn(|cx| Poll::Ready(self.open(cx))).await;
         loop {
@@ -264,7 +253,10 @@ impl Session {
         }
     }
 
-    /// Sends what is unsent; else reads or takes a spawned handler's replies, in turns; else waits for a deadline or drain.
+    /// Sends what is unsent; else reads or takes a spawned handler's replies; else waits for a deadline or the drain.
+    ///
+    /// A part that returns `Pending` either waits, and has registered the waker, or has nothing to do until another part
+    /// makes progress.
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let progress = match (self.poll_send(cx), &self.handler) {
             (Poll::Ready(turn), _) => Poll::Ready(turn),
@@ -274,7 +266,7 @@ impl Session {
         if progress.is_pending() {
             return self.poll_wakeup(cx);
         }
-        self.wait.has_progressed = true;
+        self.wait.note_progress();
         progress
     }
 
@@ -308,7 +300,7 @@ impl Session {
                     return Poll::Ready(self.turn_after_read(&received, &split, answered, sent));
                 }
                 let split = self.divide(&reading, spans);
-                received.is_over_rate = !self.limit_rate(&received, reading.new, spans);
+                received.is_over_rate = self.remove_over_rate(&received, reading.new, spans);
                 let run = Run::new(reading.bytes(), spans, self.tally.messages);
                 let flow = self.answer(&run, &received, replies);
                 let sent = self.send(cx, replies.bytes());
@@ -331,7 +323,7 @@ impl Session {
         }
         self.phase = Phase::InputDrained;
         if let ActiveHandler::Spawned(handler) = &mut self.handler {
-            handler.finish_input();
+            handler.end_input();
         }
     }
 
@@ -353,7 +345,7 @@ impl Session {
         if reading.new > 0 {
             return self.splitter.split(reading.bytes(), spans);
         }
-        let incomplete = self.splitter.finish(reading.bytes(), spans);
+        let incomplete = self.splitter.end_of_input(reading.bytes(), spans);
         self.phase = Phase::HalfClosed { incomplete };
         Split {
             consumed: reading.bytes().len(),
@@ -361,11 +353,11 @@ impl Session {
         }
     }
 
-    /// Removes the messages beyond the rate limit of the source; returns whether there were none.
-    fn limit_rate(&self, received: &Received, bytes: usize, spans: &mut Vec<Span>) -> bool {
+    /// Removes the messages beyond the rate limit of the source; returns whether the read exceeded it.
+    fn remove_over_rate(&self, received: &Received, bytes: usize, spans: &mut Vec<Span>) -> bool {
         match &self.permit {
-            Some(permit) => permit.limit_rate(received.at, bytes, spans),
-            None => true,
+            Some(permit) => permit.remove_over_rate(received.at, bytes, spans),
+            None => false,
         }
     }
 
@@ -375,7 +367,7 @@ impl Session {
         let ActiveHandler::Inline(handler) = &self.handler else {
             return None;
         };
-        if !self.may_answer_in_place || reading.new == 0 {
+        if !self.may_overwrite_requests || reading.new == 0 {
             return None;
         }
         let transform = handler.in_place()?;
@@ -408,7 +400,8 @@ impl Session {
         };
         let mut flow = ControlFlow::Continue(());
         if !run.is_empty() {
-            flow = match handler.in_place().filter(|_| !self.may_answer_in_place) {
+            // Where the requests may be overwritten, `answer_in_place` has tried the fast path already.
+            flow = match handler.in_place().filter(|_| !self.may_overwrite_requests) {
                 Some(transform) if replies.transform(run, transform) => ControlFlow::Continue(()),
                 _ => handler.answer(run, replies),
             };
@@ -416,7 +409,7 @@ impl Session {
         if flow == ControlFlow::Continue(()) {
             replies.fill_empty(run.len());
             if received.ended {
-                handler.finish(replies);
+                handler.input_ended(replies);
             }
         }
         flow
@@ -458,7 +451,7 @@ impl Session {
                 reads: received.reads,
                 reply_offset: received.reply_offset,
             };
-            self.journal.run(meta, run, replies);
+            self.journal.record_run(meta, run, replies);
         }
         self.tally.exchanges += exchanges;
     }
@@ -514,7 +507,8 @@ impl Session {
         if is_spawned || !self.outbox.is_empty() {
             let received = self.tally.received;
             let half_closed = Marked::HalfClosed { received };
-            self.journal.mark(self.clock.wall_time_at(at), half_closed);
+            self.journal
+                .record_mark(self.clock.wall_time_at(at), half_closed);
         }
         if is_spawned {
             ControlFlow::Continue(())
@@ -562,7 +556,7 @@ impl Drop for Session {
             Ordering::Relaxed,
         );
         self.journal
-            .ended(self.clock.wall_time_at(Instant::now()), ending);
+            .record_ended(self.clock.wall_time_at(Instant::now()), ending);
     }
 }
 

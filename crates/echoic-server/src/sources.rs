@@ -135,22 +135,27 @@ impl SourcePermit {
     }
 
     /// Truncates the messages of a read to those within the rate limit. Returns whether all were.
-    pub(crate) fn limit_rate(&self, now: Instant, bytes: usize, messages: &mut Vec<Span>) -> bool {
+    pub(crate) fn remove_over_rate(
+        &self,
+        now: Instant,
+        bytes: usize,
+        messages: &mut Vec<Span>,
+    ) -> bool {
         if !self.has_rate_limit() {
-            return true;
+            return false;
         }
         let mut rate = lock(&self.source.rate);
         let bytes_max = self.limits.bytes_per_second_max;
         if bytes_max.is_some_and(|max| rate.bytes.take(now, bytes, max) < bytes) {
             messages.clear();
-            return false;
+            return true;
         }
         let Some(max) = self.limits.messages_per_second_max else {
-            return true;
+            return false;
         };
         let count = messages.len();
         messages.truncate(rate.messages.take(now, count, max));
-        messages.len() == count
+        messages.len() < count
     }
 }
 
@@ -292,7 +297,7 @@ mod tests {
                 body_end: 1,
                 end: 1,
             };
-            permit.limit_rate(Instant::now(), 1, &mut vec![message])
+            !permit.remove_over_rate(Instant::now(), 1, &mut vec![message])
         };
         assert!(may_send("10.0.0.1"));
         assert!(may_send("10.0.0.2"));

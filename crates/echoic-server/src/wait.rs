@@ -2,6 +2,7 @@
 
 use std::{
     future::Future,
+    mem,
     pin::Pin,
     task::{Context, Poll, Waker},
 };
@@ -19,9 +20,8 @@ use crate::{
 /// One timer and one drain notice for the life of a conversation.
 ///
 /// The deadline moves with every message; the timer does not. It is reset only to an earlier time, and when it fires
-/// before the deadline it is reset to it. A wake-up that found bytes to read is followed by another one, so neither
-/// the timer nor the notice is polled while bytes arrive: [`Wait::poll`] is called when nothing else made progress, and
-/// registers once as long as the task's waker is the same.
+/// before the deadline it is reset to it. Neither the timer nor the notice is polled while bytes arrive: [`Wait::poll`]
+/// is called when nothing else is ready, and registers once as long as the task's waker is the same.
 #[derive(Debug)]
 pub(crate) struct Wait {
     sleep: Pin<Box<Sleep>>,
@@ -29,7 +29,7 @@ pub(crate) struct Wait {
     registered: Option<Waker>,
     drained: bool,
     /// Whether the task has made progress since it last waited.
-    pub(crate) has_progressed: bool,
+    has_progressed: bool,
 }
 
 /// Why a wait ended.
@@ -53,15 +53,16 @@ impl Wait {
         }
     }
 
-    /// Waits for `deadline` and the stop signal; called when nothing else is ready. `idle` is whether this wake-up made
-    /// no progress, so that the timer or the notice must have caused it. A task that made progress checks the drain
-    /// itself.
-    pub(crate) fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        deadline: Instant,
-        idle: bool,
-    ) -> Poll<Wakeup> {
+    /// The task has made progress. It then checks the drain itself, and the next call of [`Self::poll`] does not look for
+    /// the cause of the wake-up.
+    pub(crate) fn note_progress(&mut self) {
+        self.has_progressed = true;
+    }
+
+    /// Waits for `deadline` and the stop signal; called when nothing else is ready. If the task has made no progress since
+    /// the last call, the timer or the notice must have woken it.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<Wakeup> {
+        let has_progressed = mem::take(&mut self.has_progressed);
         if deadline < self.sleep.deadline() {
             self.sleep.as_mut().reset(deadline);
             self.registered = None;
@@ -71,7 +72,7 @@ impl Wait {
             .as_ref()
             .is_some_and(|waker| waker.will_wake(cx.waker()));
         // Without the check of `is_elapsed`, a timer that fired during a wake-up with bytes to read would never be reset.
-        if known && !idle && !self.sleep.is_elapsed() {
+        if known && has_progressed && !self.sleep.is_elapsed() {
             return Poll::Pending;
         }
         if !known {
@@ -124,20 +125,18 @@ mod tests {
     impl Sleeper {
         /// Takes what arrives, and each time sets its deadline that far off, until the wait is ready.
         async fn sleep(&mut self) -> Wakeup {
-            let mut busy = true;
+            self.wait.note_progress();
             poll_fn(|cx| {
                 while let Poll::Ready(Some(timeout)) = self.bytes.poll_recv(cx) {
-                    busy = true;
+                    self.wait.note_progress();
                     self.deadline = Instant::now() + timeout;
                 }
-                if busy && !self.drained && self.drain.has_started() {
+                if self.wait.has_progressed && !self.drained && self.drain.has_started() {
                     self.drained = true;
                     return Poll::Ready(Wakeup::Drain);
                 }
                 let before = self.wait.sleep.deadline();
-                let wakeup = self
-                    .wait
-                    .poll(cx, self.deadline, !std::mem::take(&mut busy));
+                let wakeup = self.wait.poll(cx, self.deadline);
                 self.resets += usize::from(self.wait.sleep.deadline() != before);
                 self.drained |= wakeup == Poll::Ready(Wakeup::Drain);
                 wakeup

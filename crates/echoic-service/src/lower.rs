@@ -64,7 +64,7 @@ impl InlineHandler for LowerHandler {
         (self.terminator_unchanged && self.held.is_empty()).then_some(ascii::lower)
     }
 
-    fn finish(&mut self, out: &mut Replies) {
+    fn input_ended(&mut self, out: &mut Replies) {
         if !self.held.is_empty() {
             out.push(&self.held);
         }

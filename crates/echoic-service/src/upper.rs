@@ -65,7 +65,7 @@ impl InlineHandler for StreamHandler {
         self.0.held().is_empty().then_some(ascii::upper)
     }
 
-    fn finish(&mut self, out: &mut Replies) {
+    fn input_ended(&mut self, out: &mut Replies) {
         if !self.0.held().is_empty() {
             out.push_with(|bytes| self.0.finish(bytes));
         }

@@ -64,7 +64,7 @@ fn replies_to(
         held.drain(..consumed);
     }
     replies.clear(framing.into());
-    handler.finish(&mut replies);
+    handler.input_ended(&mut replies);
     sent.extend_from_slice(replies.bytes());
     (sent, count)
 }

@@ -1,6 +1,6 @@
 //! A store in one SQLite file.
 //!
-//! One thread writes, one reads, and under load a third one checkpoints the write-ahead log ([`checkpointer`]), each with
+//! One thread writes, one reads, and a third one syncs the write-ahead log and under load checkpoints it ([`checkpointer`]), each with
 //! its own connection. In WAL mode they do not block each other, so a long search never delays an append. The store needs
 //! no runtime: its threads wake the futures. The schema, commented for people who query the file, is in `schema/`.
 

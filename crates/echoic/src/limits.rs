@@ -120,7 +120,7 @@ fn conversation(limits: &Limits) -> Vec<Limit> {
     vec![
         Limit::new(
             "message_bytes_max",
-            "size of a message under a declared framing",
+            "size of a message, with any --frame but chunk",
             bytes(message_bytes_max),
         )
         .set_by(serve("--max-message"))
@@ -228,16 +228,16 @@ fn record(options: &RecorderOptions) -> Vec<Limit> {
     let behind = "block: conversations pause; drop: they go on unrecorded, and are counted";
     vec![
         Limit::new(
-            "conversation_behind_bytes_max",
+            "conversation_uncommitted_bytes_max",
             "not yet recorded, one conversation",
-            bytes(options.conversation_behind_bytes_max),
+            bytes(options.conversation_uncommitted_bytes_max),
         )
         .set_by(serve("--when-full"))
         .then(Otherwise(behind)),
         Limit::new(
-            "behind_bytes_max",
+            "uncommitted_bytes_max",
             "not yet recorded, all conversations",
-            bytes(options.behind_bytes_max),
+            bytes(options.uncommitted_bytes_max),
         )
         .set_by(serve("--when-full"))
         .then(Otherwise(behind)),

@@ -64,7 +64,7 @@ fn appends(conversations: u64, depth: u64) -> Vec<Arc<Batch>> {
                 reads: 1,
                 reply_offset: id * 64,
             };
-            batch.run(told, &run, &replies);
+            batch.push_run(told, &run, &replies);
             id += depth;
         }
         batches.push(Arc::new(batch));

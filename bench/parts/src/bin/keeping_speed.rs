@@ -111,7 +111,7 @@ fn batch(lines: usize, size: usize) -> Batch {
             reads: 1,
             reply_offset: 0,
         };
-        batch.run(told, &run, &replies);
+        batch.push_run(told, &run, &replies);
     }
     batch
 }

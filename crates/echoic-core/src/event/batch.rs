@@ -79,7 +79,7 @@ impl Batch {
 
     /// Records a run and its replies, [`Replies::exchanges`] exchanges in all. Unanswered requests are an event of their own,
     /// and so are bytes that answer no request: each event has one outcome.
-    pub fn run(&mut self, meta: RunMeta, run: &Run<'_>, replies: &Replies) {
+    pub fn push_run(&mut self, meta: RunMeta, run: &Run<'_>, replies: &Replies) {
         let answered = replies.answered().min(run.len());
         let is_unsolicited = answered == 0 && !replies.bytes().is_empty();
         let (first, rest) = run
@@ -127,7 +127,7 @@ impl Batch {
     }
 
     /// Records a single exchange: a greeting, a reply of a spawned handler, or an unanswered request.
-    pub fn exchange(&mut self, meta: RunMeta, outcome: Outcome, request: &[u8], reply: &[u8]) {
+    pub fn push_exchange(&mut self, meta: RunMeta, outcome: Outcome, request: &[u8], reply: &[u8]) {
         self.push(meta, 1, outcome, request, reply, Slice::default());
     }
 
@@ -251,7 +251,7 @@ mod tests {
             reply_offset: 0,
         };
         let mut batch = Batch::default();
-        batch.run(meta, &run, &replies);
+        batch.push_run(meta, &run, &replies);
         assert_eq!(replies.exchanges(&run), batch.exchanges());
         let runs = batch.events.iter().map(|event| match event {
             Event::Run(run) => (

@@ -20,7 +20,7 @@ pub fn messages(framing: Framing, max: usize, pieces: &[&[u8]]) -> (Vec<Vec<u8>>
             return (found, true);
         }
     }
-    splitter.finish(&buffer, &mut spans);
+    splitter.end_of_input(&buffer, &mut spans);
     found.extend(
         spans
             .drain(..)

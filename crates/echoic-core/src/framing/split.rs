@@ -153,7 +153,7 @@ impl Splitter {
     /// Ends the stream with `bytes` unfinished. Where messages are delimited, they are the last message, without a
     /// terminator; where messages have a length, they are not a message. Returns whether the stream ended inside a
     /// message of the second kind.
-    pub fn finish(&mut self, bytes: &[u8], spans: &mut Vec<Span>) -> bool {
+    pub fn end_of_input(&mut self, bytes: &[u8], spans: &mut Vec<Span>) -> bool {
         self.scanned = 0;
         let ends_with_stream = !matches!(
             self.framing,
@@ -413,8 +413,8 @@ mod tests {
     fn message_shorter_than_its_length_is_incomplete() {
         for framing in ["fixed:4", "u16be", "varint", "netstring", "content-length"] {
             let mut splitter = Splitter::new(framing.parse().unwrap(), 9);
-            assert!(splitter.finish(b"\x01", &mut Vec::new()), "{framing}");
-            assert!(!splitter.finish(b"", &mut Vec::new()), "{framing}");
+            assert!(splitter.end_of_input(b"\x01", &mut Vec::new()), "{framing}");
+            assert!(!splitter.end_of_input(b"", &mut Vec::new()), "{framing}");
         }
     }
 

@@ -47,7 +47,7 @@ pub const QUEUE_BYTES: usize = 256 << 10;
 ///             let mut out = Replies::default();
 ///             while let Some(run) = requests.recv().await? {
 ///                 out.clear(self.framing);
-///                 for message in run.run().messages() {
+///                 for message in run.as_run().messages() {
 ///                     // Here it may wait: for a file, a process, another server.
 ///                     out.reply(&message, |bytes| bytes.extend(message.body.iter().rev()));
 ///                 }
@@ -82,7 +82,7 @@ pub struct RequestRun {
 
 impl RequestRun {
     /// Returns the requests.
-    pub fn run(&self) -> Run<'_> {
+    pub fn as_run(&self) -> Run<'_> {
         Run::new(&self.bytes, &self.spans, self.first)
     }
 

@@ -64,7 +64,7 @@ fn play(framing: &str, steps: &[Step]) -> Vec<Row> {
             }
         }
     }
-    pairing.finish(false, &mut record);
+    pairing.end_of_input(false, &mut record);
     rows
 }
 
@@ -143,7 +143,7 @@ fn oldest_requests_beyond_the_bound_get_an_empty_reply() {
             let length = lengths.then_some(&length[..]);
             pairing.reply(at, reply.as_bytes(), length, &mut record);
         }
-        pairing.finish(false, &mut record);
+        pairing.end_of_input(false, &mut record);
         let given_up = [ok(&[("0\n", "")]), ok(&[("1\n", "")])];
         let late = [ok(&[("", "0\n")]), ok(&[("", "1\n")])];
         assert_eq!((&rows[..2], &rows[2..4]), (&given_up[..], &late[..]));
@@ -196,7 +196,7 @@ proptest! {
                 }
             }
         }
-        pairing.finish(false, &mut record);
+        pairing.end_of_input(false, &mut record);
         prop_assert_eq!(requests, requested);
         prop_assert_eq!(replies, replied);
     }

@@ -71,7 +71,7 @@ impl Recording {
     fn talk(&self, shard: usize) -> Talk {
         let (id, mut journal) = self.recorder.journal(shard);
         let at = Address::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, 5000)));
-        journal.opened(Opened {
+        journal.record_opened(Opened {
             conversation: id,
             at: 0,
             remote: at.clone(),
@@ -129,7 +129,7 @@ impl Talk {
             reply_offset: 0,
         };
         self.journal
-            .exchange(meta, Outcome::Ok, &vec![7; bytes], b"");
+            .record_exchange(meta, Outcome::Ok, &vec![7; bytes], b"");
     }
 
     fn end(&mut self) {
@@ -140,7 +140,7 @@ impl Talk {
             unsent: 0,
             discarded: 0,
         };
-        self.journal.ended(0, ending);
+        self.journal.record_ended(0, ending);
     }
 
     /// Whether the conversation may read more now.
@@ -323,7 +323,7 @@ async fn transient_store_error_is_not_a_failure() {
 async fn failing_store_stops_no_conversation_and_losses_are_counted() {
     for mode in [StoreMode::Fails, StoreMode::Hangs] {
         let options = RecorderOptions {
-            behind_bytes_max: 1 << 20,
+            uncommitted_bytes_max: 1 << 20,
             ..RecorderOptions::default()
         };
         let mut recording = Recording::start(mode, options).await;
@@ -412,7 +412,7 @@ async fn store_failing_mid_backlog_retains_the_earlier_parts() {
 async fn repeated_gap_counts_once() {
     let options = RecorderOptions {
         when_full: WhenFull::Drop,
-        behind_bytes_max: 100_000,
+        uncommitted_bytes_max: 100_000,
         ..RecorderOptions::default()
     };
     let mut recording = Recording::start(StoreMode::CommitsAndFails, options).await;
@@ -434,7 +434,7 @@ async fn repeated_gap_counts_once() {
 async fn lost_event_is_not_reported_as_committed_after_recovery() {
     let options = RecorderOptions {
         hold_replies: true,
-        behind_bytes_max: 100_000,
+        uncommitted_bytes_max: 100_000,
         ..RecorderOptions::default()
     };
     let mut recording = Recording::start(StoreMode::Fails, options).await;
@@ -462,7 +462,7 @@ async fn lost_event_is_not_reported_as_committed_after_recovery() {
 async fn store_failure_counts_only_the_losses_it_caused() {
     let options = RecorderOptions {
         when_full: WhenFull::Drop,
-        behind_bytes_max: 100_000,
+        uncommitted_bytes_max: 100_000,
         ..RecorderOptions::default()
     };
     let mut recording = Recording::start(StoreMode::Slow(SECOND), options).await;
@@ -497,7 +497,7 @@ async fn store_failure_counts_only_the_losses_it_caused() {
 async fn drop_mode_counts_losses_exactly_and_never_waits() {
     let options = RecorderOptions {
         when_full: WhenFull::Drop,
-        behind_bytes_max: 1 << 20,
+        uncommitted_bytes_max: 1 << 20,
         ..RecorderOptions::default()
     };
     let mut recording = Recording::start(StoreMode::Slow(SECOND), options).await;
@@ -522,7 +522,7 @@ async fn close_commits_pending_events_and_counts_the_rest_as_lost() {
 
     for mode in [StoreMode::Hangs, StoreMode::Fails] {
         let options = RecorderOptions {
-            behind_bytes_max: 100_000,
+            uncommitted_bytes_max: 100_000,
             ..RecorderOptions::default()
         };
         let mut recording = Recording::start(mode, options).await;
@@ -546,7 +546,7 @@ async fn close_commits_pending_events_and_counts_the_rest_as_lost() {
 async fn final_loss_is_recorded_without_other_events() {
     let options = RecorderOptions {
         when_full: WhenFull::Drop,
-        behind_bytes_max: 1000,
+        uncommitted_bytes_max: 1000,
         ..RecorderOptions::default()
     };
     let mut recording = Recording::start(StoreMode::Hangs, options).await;
@@ -745,7 +745,7 @@ async fn heavy_conversations_share_and_light_ones_never_wait() {
 #[tokio::test(start_paused = true)]
 async fn openings_and_endings_are_bounded_while_the_store_fails() {
     let options = RecorderOptions {
-        behind_bytes_max: 100_000,
+        uncommitted_bytes_max: 100_000,
         ..RecorderOptions::default()
     };
     let mut recording = Recording::start(StoreMode::Fails, options).await;
@@ -909,7 +909,7 @@ async fn exchanges_without_a_store_have_the_id_zero() {
 async fn gap_batch_is_frozen_at_its_first_attempt() {
     let options = RecorderOptions {
         when_full: WhenFull::Drop,
-        behind_bytes_max: 1000,
+        uncommitted_bytes_max: 1000,
         ..RecorderOptions::default()
     };
     let mut recording = Recording::start(StoreMode::Slow(SECOND), options).await;
@@ -1034,7 +1034,7 @@ proptest! {
         runtime.block_on(async {
             let options = RecorderOptions {
                 when_full: if drop { WhenFull::Drop } else { WhenFull::Block },
-                behind_bytes_max: 200_000,
+                uncommitted_bytes_max: 200_000,
                 shards: 2,
                 ..RecorderOptions::default()
             };
@@ -1074,7 +1074,7 @@ fn no_waiter_misses_its_wakeup() {
     runtime.block_on(async {
         let options = RecorderOptions {
             hold_replies: true,
-            conversation_behind_bytes_max: 1000,
+            conversation_uncommitted_bytes_max: 1000,
             shards: 2,
             ..RecorderOptions::default()
         };

@@ -15,7 +15,7 @@ use echoic_core::{
     framing::Framing,
     limits::Limits,
     message::{Replies, Run},
-    service::{InlineHandler, Service},
+    service::{Handler, InlineHandler, Peer, Service},
     store::Store,
 };
 use echoic_recorder::{Recorder, RecorderOptions};

@@ -65,7 +65,7 @@ impl DatagramConversation {
         now: Instant,
     ) -> Self {
         let id = opened.conversation;
-        journal.opened(opened);
+        journal.record_opened(opened);
         Self {
             id,
             journal,
@@ -131,7 +131,7 @@ impl DatagramConversation {
                 reads: 1,
                 reply_offset: self.tally.produced,
             };
-            self.journal.exchange(meta, outcome, request, reply);
+            self.journal.record_exchange(meta, outcome, request, reply);
         }
         self.tally.produced += reply.len() as u64;
     }
@@ -147,7 +147,7 @@ impl DatagramConversation {
     }
 
     pub(super) fn mark(&mut self, at: Instant, what: Marked) {
-        self.journal.mark(self.clock.wall_time_at(at), what);
+        self.journal.record_mark(self.clock.wall_time_at(at), what);
     }
 
     /// Ends the conversation for `reason`.
@@ -167,6 +167,6 @@ impl Drop for DatagramConversation {
             .served
             .fetch_add(self.tally.exchanges, Ordering::Relaxed);
         self.journal
-            .ended(self.clock.wall_time_at(Instant::now()), ending);
+            .record_ended(self.clock.wall_time_at(Instant::now()), ending);
     }
 }

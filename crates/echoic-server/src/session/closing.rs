@@ -15,7 +15,7 @@ use echoic_wire::Look;
 use tokio::time::error::Elapsed;
 
 use super::{ActiveHandler, Phase, Session, Turn, socket_failed};
-use crate::{spawned::Finish, wait::Wakeup};
+use crate::{handler_task::HalfState, wait::Wakeup};
 
 impl Session {
     /// Sends what is unsent, ends our half of the stream, and gives the peer time to take it all: if the socket were
@@ -62,7 +62,7 @@ impl Session {
                 Poll::Ready(turn) => turn,
                 Poll::Pending => {
                     let (deadline, overdue) = self.deadline();
-                    match ready!(self.wait.poll(cx, deadline, true)) {
+                    match ready!(self.wait.poll(cx, deadline)) {
                         Wakeup::Drain => ControlFlow::Continue(()),
                         Wakeup::Deadline => self.expire(overdue),
                     }
@@ -79,7 +79,7 @@ impl Session {
     /// again while the peer takes what was sent before it.
     async fn finish(&mut self, reason: CloseReason) -> Result<io::Result<()>, Elapsed> {
         let has_finished = matches!(&self.handler, ActiveHandler::Spawned(handler)
-            if handler.finish == Finish::Done);
+            if handler.our_half == HalfState::Finished);
         if has_finished {
             return Ok(Ok(()));
         }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::{ActiveHandler, Phase, Received, Run, Session, Turn, socket_failed};
 use crate::{
-    spawned::{Finish, HandlerOutput, SpawnedSession},
+    handler_task::{HalfState, HandlerOutput, HandlerTask},
     tally::Tally,
 };
 
@@ -48,9 +48,9 @@ impl Session {
         let ActiveHandler::Spawned(handler) = &mut self.handler else {
             return Poll::Pending;
         };
-        if handler.finish == Finish::Requested && self.outbox.is_empty() {
+        if handler.our_half == HalfState::FinRequested && self.outbox.is_empty() {
             match self.link.poll_finish(cx) {
-                Poll::Ready(Ok(())) => handler.finish = Finish::Done,
+                Poll::Ready(Ok(())) => handler.our_half = HalfState::Finished,
                 Poll::Ready(Err(error)) => {
                     return Poll::Ready(ControlFlow::Break(socket_failed(&error)));
                 }
@@ -67,11 +67,11 @@ impl Session {
                 self.link.abort();
                 ControlFlow::Break(CloseReason::ResetByUs)
             }
-            HandlerOutput::Reply(_) if handler.finish != Finish::Open => {
+            HandlerOutput::Reply(_) if handler.our_half != HalfState::Open => {
                 self.handler_failed(&ServiceError("it sent a reply after Finish".into()))
             }
             HandlerOutput::Reply(Reply::Finish) => {
-                handler.finish = Finish::Requested;
+                handler.our_half = HalfState::FinRequested;
                 self.record_unfinished_reply();
                 ControlFlow::Continue(())
             }
@@ -119,14 +119,14 @@ impl Session {
 
     /// Hands the requests of a run to the handler and to the record.
     pub(super) fn push_requests(&mut self, run: &Run<'_>, received: &Received) {
-        let Some((handler, mut record)) = self.paired() else {
+        let Some((handler, mut record)) = self.handler_and_recorder() else {
             return;
         };
         handler.push(run);
         match &mut handler.pairing {
             Some(pairing) => {
                 pairing.requests(received.at, received.reads, run, &mut |paired| {
-                    record.paired(&paired);
+                    record.record(&paired);
                 });
             }
             None => record.tally.exchanges += run.len() as u64,
@@ -134,13 +134,13 @@ impl Session {
     }
 
     fn record_reply(&mut self, bytes: &[u8], lengths: Option<&[u32]>) {
-        let Some((handler, mut record)) = self.paired() else {
+        let Some((handler, mut record)) = self.handler_and_recorder() else {
             return;
         };
         match &mut handler.pairing {
             Some(pairing) => {
                 let now = Instant::now();
-                pairing.reply(now, bytes, lengths, &mut |paired| record.paired(&paired));
+                pairing.reply(now, bytes, lengths, &mut |paired| record.record(&paired));
             }
             // Requests are counted as they are read.
             None => {
@@ -152,18 +152,18 @@ impl Session {
 
     /// Records a reply whose end the handler has not sent: nothing follows it.
     pub(super) fn record_unfinished_reply(&mut self) {
-        if let Some((handler, mut record)) = self.paired()
+        if let Some((handler, mut record)) = self.handler_and_recorder()
             && let Some(pairing) = &mut handler.pairing
         {
-            pairing.flush(&mut |paired| record.paired(&paired));
+            pairing.flush(&mut |paired| record.record(&paired));
         }
     }
 
     /// The conversation is over: records what is left, and has the handler know.
     pub(super) fn close_handler(&mut self, reason: CloseReason) {
-        if let Some((handler, mut record)) = self.paired() {
+        if let Some((handler, mut record)) = self.handler_and_recorder() {
             if let Some(pairing) = &mut handler.pairing {
-                pairing.finish(false, &mut |paired| record.paired(&paired));
+                pairing.end_of_input(false, &mut |paired| record.record(&paired));
             }
             handler.close(reason == CloseReason::PeerReset);
         }
@@ -178,11 +178,11 @@ impl Session {
         pairing.map_or(self.tally.produced, Pairing::recorded_bytes)
     }
 
-    fn paired(&mut self) -> Option<(&mut SpawnedSession, PairedRecord<'_>)> {
+    fn handler_and_recorder(&mut self) -> Option<(&mut HandlerTask, ExchangeRecorder<'_>)> {
         let ActiveHandler::Spawned(handler) = &mut self.handler else {
             return None;
         };
-        let record = PairedRecord {
+        let record = ExchangeRecorder {
             conversation: self.conversation,
             journal: &mut self.journal,
             tally: &mut self.tally,
@@ -192,7 +192,7 @@ impl Session {
     }
 }
 
-impl SpawnedSession {
+impl HandlerTask {
     fn has_unfinished_reply(&self) -> bool {
         let pairing = self.pairing.as_ref();
         pairing.is_some_and(Pairing::has_unfinished_reply)
@@ -200,15 +200,15 @@ impl SpawnedSession {
 }
 
 /// Where the exchanges of a spawned handler are recorded.
-struct PairedRecord<'a> {
+struct ExchangeRecorder<'a> {
     conversation: ConversationId,
     journal: &'a mut Journal,
     tally: &'a mut Tally,
     clock: &'a Clock,
 }
 
-impl PairedRecord<'_> {
-    fn paired(&mut self, paired: &Paired<'_>) {
+impl ExchangeRecorder<'_> {
+    fn record(&mut self, paired: &Paired<'_>) {
         let meta = RunMeta {
             conversation: self.conversation,
             n: self.tally.exchanges + 1,
@@ -229,10 +229,10 @@ impl PairedRecord<'_> {
         }
         self.tally.exchanges += exchanges;
         if *outcome == Outcome::Ok {
-            self.journal.run(meta, requests, replies);
+            self.journal.record_run(meta, requests, replies);
         } else {
             let (request, reply) = (requests.raw(), replies.bytes());
-            self.journal.exchange(meta, *outcome, request, reply);
+            self.journal.record_exchange(meta, *outcome, request, reply);
         }
     }
 }

@@ -2,7 +2,7 @@
 //! the stop signal.
 
 use std::{
-    io, mem,
+    io,
     ops::ControlFlow,
     task::{Context, Poll, ready},
 };
@@ -62,10 +62,16 @@ impl Timestamps {
 /// With strict durability: which replies may leave. Offsets are in all the bytes produced.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct CommitGate {
-    /// The epoch whose commit is awaited, and the offset up to which it lets replies leave.
-    awaited: Option<(u64, u64)>,
+    awaited: Option<AwaitedCommit>,
     /// The offset up to which all is committed.
-    committed: u64,
+    committed_offset: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct AwaitedCommit {
+    epoch: u64,
+    /// The offset up to which replies may leave once the epoch is committed.
+    offset: u64,
 }
 
 impl Session {
@@ -88,7 +94,7 @@ impl Session {
             ActiveHandler::Inline(_) => {}
             ActiveHandler::Spawned(handler) => {
                 if self.phase.input_is_over() {
-                    handler.finish_input();
+                    handler.end_input();
                     return Poll::Pending;
                 }
                 ready!(handler.poll_ready(cx));
@@ -100,7 +106,7 @@ impl Session {
         self.journal.poll_read_budget(cx)
     }
 
-    /// Sends what is unsent, once it is committed if that was asked for.
+    /// Sends what is unsent, once it is committed if that was asked for. Pending without a waker if nothing is unsent.
     pub(super) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         if self.outbox.is_empty() {
             return Poll::Pending;
@@ -125,19 +131,24 @@ impl Session {
         if !self.journal.holds_replies() {
             return Poll::Ready(Ok(self.outbox.len()));
         }
-        if self.commit_gate.committed <= self.tally.sent {
+        if self.commit_gate.committed_offset <= self.tally.sent {
             let recorded = self.recorded_bytes();
             if self.commit_gate.awaited.is_none() && recorded <= self.tally.sent {
                 return Poll::Pending; // a spawned handler has to complete its reply first
             }
-            let recorded = (self.journal.epoch(), recorded);
-            let (epoch, offset) = *self.commit_gate.awaited.get_or_insert(recorded);
+            let awaited = AwaitedCommit {
+                epoch: self.journal.epoch(),
+                offset: recorded,
+            };
+            let AwaitedCommit { epoch, offset } = *self.commit_gate.awaited.get_or_insert(awaited);
             ready!(self.journal.poll_committed(cx, epoch))?;
             self.commit_gate.awaited = None;
-            self.commit_gate.committed = offset;
+            self.commit_gate.committed_offset = offset;
             self.timestamps.sent_at = Instant::now(); // only now can the peer take it
         }
-        Poll::Ready(Ok((self.commit_gate.committed - self.tally.sent) as usize))
+        Poll::Ready(Ok(
+            (self.commit_gate.committed_offset - self.tally.sent) as usize
+        ))
     }
 
     /// Nothing else is ready: waits for a deadline or the stop signal.
@@ -147,8 +158,7 @@ impl Session {
             return Poll::Ready(ControlFlow::Break(CloseReason::ServerStopped));
         }
         let (deadline, overdue) = self.deadline();
-        let idle = !mem::take(&mut self.wait.has_progressed);
-        Poll::Ready(match ready!(self.wait.poll(cx, deadline, idle)) {
+        Poll::Ready(match ready!(self.wait.poll(cx, deadline)) {
             Wakeup::Drain => ControlFlow::Continue(()),
             Wakeup::Deadline => self.expire(overdue),
         })
@@ -194,7 +204,9 @@ impl Session {
     /// stopped reading.
     fn try_send(&mut self) -> Turn {
         let limit = if self.journal.holds_replies() {
-            self.commit_gate.committed.saturating_sub(self.tally.sent) as usize
+            self.commit_gate
+                .committed_offset
+                .saturating_sub(self.tally.sent) as usize
         } else {
             self.outbox.len()
         };

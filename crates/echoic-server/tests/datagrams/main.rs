@@ -380,7 +380,7 @@ fn full_recorder_stops_reading_datagrams() {
         listen,
         ..config("discard", "udp://127.0.0.1:0")
     });
-    server.options.behind_bytes_max = 256 << 10;
+    server.options.uncommitted_bytes_max = 256 << 10;
     server.store.set(StoreMode::Hangs);
     let running = server.start();
     for i in 0..SOURCES {

@@ -168,8 +168,8 @@ impl InlineHandler for Swapping {
         ControlFlow::Continue(())
     }
 
-    fn finish(&mut self, out: &mut Replies) {
-        self.0.finish(out);
+    fn input_ended(&mut self, out: &mut Replies) {
+        self.0.input_ended(out);
     }
 }
 

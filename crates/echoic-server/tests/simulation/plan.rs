@@ -193,7 +193,7 @@ fn framing(chance: &mut Chance, max: usize) -> Framing {
 
 fn options(chance: &mut Chance) -> RecorderOptions {
     let tight = chance.once_in(2);
-    let behind_bytes_max = if tight {
+    let uncommitted_bytes_max = if tight {
         chance.about(300, 8 << 10)
     } else {
         64 << 20
@@ -207,8 +207,8 @@ fn options(chance: &mut Chance) -> RecorderOptions {
         } else {
             WhenFull::Block
         },
-        behind_bytes_max,
-        conversation_behind_bytes_max: chance.about(100, behind_bytes_max.min(1 << 20)),
+        uncommitted_bytes_max,
+        conversation_uncommitted_bytes_max: chance.about(100, uncommitted_bytes_max.min(1 << 20)),
         shards: chance.within(1..=3),
     }
 }

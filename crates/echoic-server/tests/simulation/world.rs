@@ -347,7 +347,7 @@ impl SpawnedHandler for Answering {
     ) -> BoxFuture<'static, Result<(), ServiceError>> {
         Box::pin(async move {
             while let Some(run) = requests.recv().await? {
-                let raw: Vec<_> = run.run().messages().map(|m| m.raw.to_vec()).collect();
+                let raw: Vec<_> = run.as_run().messages().map(|m| m.raw.to_vec()).collect();
                 let mut left = &raw[..];
                 while !left.is_empty() {
                     let now = if self.chance.once_in(3) {

@@ -44,7 +44,7 @@ pub fn check(text: &[u8], positions: &[usize]) {
         out.extend_from_slice(replies.bytes());
     }
     replies.clear(Framing::Chunk.into());
-    handler.finish(&mut replies);
+    handler.input_ended(&mut replies);
     out.extend_from_slice(replies.bytes());
     assert_eq!(out, map_valid(&by_char), "as a stream: {text:x?}");
 }

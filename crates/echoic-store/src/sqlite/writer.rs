@@ -115,7 +115,7 @@ impl Writer {
         begun.map_err(|why| system_error(path, &why))?;
         let recovered = writer.transact(|transaction, cache| {
             cache.write_counts(transaction)?;
-            // Any change: SQLite syncs the log, and its name, when it writes the first page. That happens now rather than
+            // Any change: SQLite syncs the log and its directory entry when it writes the first page. That happens now rather than
             // at the first append.
             transaction.execute("UPDATE state SET synced = synced + 1", [])?;
             // Only the counts are known. Replies count as sent: to report a reply as unsent that the peer has received

@@ -175,7 +175,7 @@ impl Scenario {
             });
         }
         let meta = self.meta(id, 3);
-        self.batch.run(meta, &run, &replies);
+        self.batch.push_run(meta, &run, &replies);
         for (i, line) in lines.iter().enumerate() {
             let (reply, outcome) = if i < answered {
                 (format!("{}\n", line.to_ascii_uppercase()), Outcome::Ok)
@@ -203,7 +203,7 @@ impl Scenario {
         reply: &[u8],
     ) {
         let meta = self.meta(id, 1);
-        self.batch.exchange(meta, outcome, request, reply);
+        self.batch.push_exchange(meta, outcome, request, reply);
         self.expect(id, outcome, u32::from(!request.is_empty()), request, reply);
         self.assign_ids();
     }

@@ -35,7 +35,7 @@ pub(super) fn address(text: &str, frame: FramingPair) -> Result<(Endpoint, Frami
         }
         Endpoint::Fd(_) => {
             return Err(
-                "invalid endpoint fd: it is for listening; expected an address to connect to"
+                "invalid endpoint fd: an inherited socket is for listening; expected an address to connect to"
                     .to_owned(),
             );
         }

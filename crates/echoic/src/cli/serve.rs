@@ -19,7 +19,7 @@ use crate::store_url::{StoreUrl, retention};
 An endpoint is a port (5000 or :5000, loopback only), HOST:PORT, '*:PORT' (every
 interface), a URL (tcp://127.0.0.1:5000, udp://:5000), a Unix socket (./x.sock,
 unix:PATH, unix:@NAME, or unixgram:PATH for datagrams), or fd:N (a socket that
-echoic inherits). Port 0 picks a free port. NAME= selects its service.
+echoic inherits). Port 0 picks a free port. SERVICE= selects its service.
 'ENDPOINT?OPTION=VALUE&...' sets options of this endpoint alone: as, frame,
 max-message, idle-timeout, message-timeout, write-timeout, backlog, sndbuf,
 mode, allow, deny. Without an endpoint, serve uses the sockets that systemd
@@ -51,10 +51,10 @@ Examples:
 Stop it with Ctrl-C: it answers and records every message received so far.")]
 pub(crate) struct ServeArgs {
     /// Listen here, with this service [default: upper=:5000 upper=udp://:5000 greet=:12345]
-    #[arg(value_name = "[NAME=]ENDPOINT", value_parser = served)]
+    #[arg(value_name = "[SERVICE=]ENDPOINT", value_parser = served)]
     pub(crate) endpoints: Vec<Served>,
 
-    /// Use this service for endpoints without NAME=
+    /// Use this service for endpoints without SERVICE=
     #[arg(
         long = "as",
         value_name = "SERVICE",
@@ -239,7 +239,7 @@ pub(crate) struct ShowingArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitArgs {
-    /// Accept messages up to this size under a declared framing
+    /// Accept messages up to this size, with any --frame but chunk
     #[arg(long, value_name = "SIZE", default_value = "1M", value_parser = max_message)]
     pub(crate) max_message: usize,
 
@@ -256,7 +256,7 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "60s")]
     pub(crate) message_timeout: Span,
 
-    /// End a conversation whose peer reads nothing for this time
+    /// End a conversation whose peer takes none of the bytes that wait for it, for this time
     #[arg(long, value_name = "TIME", default_value = "10s")]
     pub(crate) write_timeout: Span,
 

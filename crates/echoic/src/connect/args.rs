@@ -318,7 +318,7 @@ fn located(first: &str, port: Option<&str>) -> Result<Located, String> {
             Err("invalid host *: it is for listening; expected the host to connect to".to_owned())
         }
         Endpoint::Fd(_) => Err(
-            "invalid endpoint fd: it is for listening; expected an address to connect to"
+            "invalid endpoint fd: an inherited socket is for listening; expected an address to connect to"
                 .to_owned(),
         ),
         _ => Ok(located),

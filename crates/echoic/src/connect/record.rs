@@ -100,7 +100,7 @@ impl Unwritten {
             received: 0,
         };
         let endpoint_info = EndpointInfo::new(endpoint, &dialled.peer, shape, "", frames);
-        journal_writer.journal.opened(Opened {
+        journal_writer.journal.record_opened(Opened {
             conversation: journal_writer.journal.conversation(),
             at: journal_writer.clock.wall_time_at(Instant::now()),
             remote: dialled.peer.clone(),
@@ -160,7 +160,7 @@ impl Record {
             let at = journal_writer.clock.wall_time_at(Instant::now());
             journal_writer
                 .journal
-                .ended(at, ending(conversation, journal_writer.datagrams));
+                .record_ended(at, ending(conversation, journal_writer.datagrams));
         }
         recorder.close(recording, STORE_DEADLINE).await;
         let RecorderStatus { lost, failure, .. } = recorder.status();
@@ -215,7 +215,7 @@ impl JournalWriter {
     fn half_closed(&mut self, at: Instant) {
         let received = self.received;
         self.journal
-            .mark(self.clock.wall_time_at(at), Marked::HalfClosed { received });
+            .record_mark(self.clock.wall_time_at(at), Marked::HalfClosed { received });
     }
 
     fn record(&mut self, exchanged: ClientExchange<'_>) {
@@ -230,7 +230,7 @@ impl JournalWriter {
         };
         self.reply_bytes += exchanged.reply.len() as u64;
         self.journal
-            .exchange(meta, exchanged.outcome, exchanged.request, exchanged.reply);
+            .record_exchange(meta, exchanged.outcome, exchanged.request, exchanged.reply);
     }
 }
 

@@ -121,7 +121,7 @@ fn target(text: &str) -> Result<Target, String> {
             Err("invalid host *: it is for listening; expected the host to probe".to_owned())
         }
         Endpoint::Fd(_) => Err(
-            "invalid endpoint fd: it is for listening; expected an address to connect to"
+            "invalid endpoint fd: an inherited socket is for listening; expected an address to connect to"
                 .to_owned(),
         ),
         _ => Ok(Target {

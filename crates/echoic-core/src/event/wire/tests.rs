@@ -87,9 +87,9 @@ fn batch(lines: &[Vec<u8>], answered: usize, reply: &[u8]) -> Batch {
         batch.events.push(opened(*role, address));
     }
     if !spans.is_empty() {
-        batch.run(meta(1), &run, &replies);
+        batch.push_run(meta(1), &run, &replies);
     }
-    batch.exchange(meta(2), Outcome::Unsent, reply, b"\x00\xff");
+    batch.push_exchange(meta(2), Outcome::Unsent, reply, b"\x00\xff");
     for what in [
         Marked::HalfClosed { received: 1 },
         Marked::Gap {

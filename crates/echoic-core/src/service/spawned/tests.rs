@@ -31,7 +31,11 @@ fn request_run_is_the_run_it_was_made_of() {
         }
     }
     let owned = RequestRun::from(&Run::new(bytes, &spans, 4));
-    let messages: Vec<_> = owned.run().messages().map(|m| (m.index, m.body)).collect();
+    let messages: Vec<_> = owned
+        .as_run()
+        .messages()
+        .map(|m| (m.index, m.body))
+        .collect();
     assert_eq!(messages, [(4, &b"ab"[..]), (5, b"c")]);
     assert_eq!(owned.into_bytes(), b"ab\nc\n");
 }
@@ -49,7 +53,7 @@ fn queue_is_bounded_in_bytes_and_a_long_run_passes_when_it_is_empty() {
     let Poll::Ready(Ok(Some(run))) = poll(|cx| receiver.queue.poll_pop(cx)) else {
         panic!("the run is queued");
     };
-    assert_eq!(run.run().len(), 65_536);
+    assert_eq!(run.as_run().len(), 65_536);
     assert!(poll(|cx| requests.poll_ready(cx)).is_ready());
 }
 
@@ -131,7 +135,7 @@ fn replies_before_one_that_is_too_long_are_sent() {
     let requests = run(bytes);
     let mut replies = Replies::default();
     replies.clear("line/u8".parse().expect("a framing"));
-    for (message, len) in requests.run().messages().zip([1, 256]) {
+    for (message, len) in requests.as_run().messages().zip([1, 256]) {
         replies.reply(&message, |out| out.resize(out.len() + len, b'x'));
     }
     let mut sending = Box::pin(sender.send_replies(&mut replies));

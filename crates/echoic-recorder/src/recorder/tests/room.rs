@@ -19,10 +19,10 @@ impl Recording {
     }
 }
 
-fn dropping(behind_bytes_max: usize, shards: usize) -> RecorderOptions {
+fn dropping(uncommitted_bytes_max: usize, shards: usize) -> RecorderOptions {
     RecorderOptions {
         when_full: WhenFull::Drop,
-        behind_bytes_max,
+        uncommitted_bytes_max,
         shards,
         ..RecorderOptions::default()
     }
@@ -55,7 +55,7 @@ async fn event_is_lost_only_if_it_exceeds_the_remaining_bytes() {
 #[tokio::test(start_paused = true)]
 async fn read_budget_is_half_the_rest_and_an_eighth_is_reserved() {
     let options = RecorderOptions {
-        behind_bytes_max: 800_000,
+        uncommitted_bytes_max: 800_000,
         ..RecorderOptions::default()
     };
     for (others, own, expected) in [
@@ -86,7 +86,7 @@ async fn read_budget_is_half_the_rest_and_an_eighth_is_reserved() {
             // In two events, whose bytes must be added up.
             for n in 1..=u64::from(bytes > 0) * 2 {
                 let bytes = vec![7; bytes / 2 - EVENT];
-                journal.exchange(meta(n, *id), Outcome::Ok, &bytes, b"");
+                journal.record_exchange(meta(n, *id), Outcome::Ok, &bytes, b"");
                 recording.exchanges += 1;
             }
         }
@@ -104,7 +104,7 @@ async fn read_budget_is_half_the_rest_and_an_eighth_is_reserved() {
 #[tokio::test(start_paused = true)]
 async fn small_budget_is_available_in_full() {
     let options = RecorderOptions {
-        conversation_behind_bytes_max: 400,
+        conversation_uncommitted_bytes_max: 400,
         ..RecorderOptions::default()
     };
     let mut recording = Recording::start(StoreMode::Slow(SECOND), options).await;
@@ -130,7 +130,7 @@ async fn small_budget_is_available_in_full() {
 #[tokio::test(start_paused = true)]
 async fn uncommitted_bytes_add_up_over_failed_attempts() {
     let options = RecorderOptions {
-        conversation_behind_bytes_max: 100_000,
+        conversation_uncommitted_bytes_max: 100_000,
         ..RecorderOptions::default()
     };
     let mut recording = Recording::start(StoreMode::Fails, options).await;
@@ -173,7 +173,7 @@ async fn shared_reader_waits_only_when_the_budget_is_used_up() {
     ] {
         let options = RecorderOptions {
             when_full,
-            behind_bytes_max: 2 * 6000,
+            uncommitted_bytes_max: 2 * 6000,
             shards: 2,
             ..RecorderOptions::default()
         };

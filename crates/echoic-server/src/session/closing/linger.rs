@@ -152,7 +152,7 @@ impl Session {
             SCRATCH.with_borrow_mut(|scratch| self.link.poll_read(cx, &mut scratch.read_buffer));
         match read {
             Poll::Ready(read) => Poll::Ready(LingerEvent::Read(read)),
-            Poll::Pending => self.wait.poll(cx, deadline, true).map(LingerEvent::Woken),
+            Poll::Pending => self.wait.poll(cx, deadline).map(LingerEvent::Woken),
         }
     }
 

@@ -7,6 +7,7 @@ use echoic_core::event::{Marked, Outcome};
 use tokio::time::sleep;
 
 use super::*;
+use crate::accepted::silent_handler;
 
 /// Allows 2 ms: the timer counts milliseconds and rounds up.
 fn assert_at(moment: Option<Duration>, expected: Duration) {
@@ -255,12 +256,9 @@ async fn rejected_connection_gets_a_clean_close_and_is_recorded() {
     let (link, peer) = wire(AMPLE);
     peer.send("hello\n");
     let talk = setup
-        .talk_over(
-            link,
-            peer,
-            Handler::Inline(Session::silent_handler()),
-            |session| session.reject(CloseReason::TooManyConnections),
-        )
+        .talk_over(link, peer, Handler::Inline(silent_handler()), |session| {
+            session.reject(CloseReason::TooManyConnections)
+        })
         .await;
     let end = talk.end().await;
     assert_eq!(

@@ -42,8 +42,8 @@ impl InlineHandler for CountingHandler {
         self.handler.in_place().filter(|_| self.has_in_place)
     }
 
-    fn finish(&mut self, out: &mut Replies) {
-        self.handler.finish(out);
+    fn input_ended(&mut self, out: &mut Replies) {
+        self.handler.input_ended(out);
     }
 }
 

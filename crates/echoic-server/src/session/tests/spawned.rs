@@ -57,7 +57,7 @@ impl Requests {
                 return Some(next);
             }
             let run = self.receiver.recv().await.ok().flatten()?;
-            let raw: Vec<_> = run.run().messages().map(|m| m.raw.to_vec()).collect();
+            let raw: Vec<_> = run.as_run().messages().map(|m| m.raw.to_vec()).collect();
             self.queued = raw.into_iter();
         }
     }
@@ -103,7 +103,7 @@ fn echo_runs(framing: Framing) -> Handler {
         let mut out = Replies::default();
         while let Some(run) = requests.recv().await? {
             out.clear(framing.into());
-            for message in run.run().messages() {
+            for message in run.as_run().messages() {
                 out.reply(&message, |bytes| bytes.extend_from_slice(message.body));
             }
             replies.send_replies(&mut out).await?;
@@ -732,7 +732,7 @@ async fn reply_too_long_for_its_framing_ends_the_conversation() {
         let mut out = Replies::default();
         while let Some(run) = requests.recv().await? {
             out.clear(framing.into());
-            for message in run.run().messages() {
+            for message in run.as_run().messages() {
                 let long = message.body.repeat(100);
                 out.reply(&message, |bytes| bytes.extend_from_slice(&long));
             }

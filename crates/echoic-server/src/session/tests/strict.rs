@@ -139,7 +139,7 @@ async fn committed_replies_are_sent_while_more_is_produced() {
 async fn held_replies_are_never_dropped() {
     let mut setup = Setup::strict();
     setup.options.when_full = WhenFull::Drop;
-    setup.options.behind_bytes_max = 1;
+    setup.options.uncommitted_bytes_max = 1;
     setup.store.set(StoreMode::Slow(30 * MS));
     let talk = setup.talk(echo()).await;
     for _ in 0..3 {

@@ -231,7 +231,7 @@ mod tests {
             framing: Framing::Line.into(),
         };
         let mut journal = recorder.journal(0).1;
-        journal.opened(Opened {
+        journal.record_opened(Opened {
             conversation: journal.conversation(),
             at: 0,
             remote: address.clone(),
@@ -251,7 +251,7 @@ mod tests {
             reads: 1,
             reply_offset: 0,
         };
-        journal.exchange(meta, Outcome::Ok, b"hello\n", b"HELLO\n");
+        journal.record_exchange(meta, Outcome::Ok, b"hello\n", b"HELLO\n");
     }
 
     #[tokio::test(start_paused = true)]

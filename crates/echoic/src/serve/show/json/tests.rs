@@ -39,7 +39,7 @@ fn batch(exchanges: u64) -> Seen {
             reads: 1,
             reply_offset: 0,
         };
-        batch.exchange(meta, Outcome::Ok, &[b'a'; 50], &[b'A'; 50]);
+        batch.push_exchange(meta, Outcome::Ok, &[b'a'; 50], &[b'A'; 50]);
     }
     Seen::Batch {
         first_id: 1,
@@ -209,7 +209,7 @@ fn agree(request: &[u8], reply: &[u8], outcome: Outcome) {
         reads: 3,
         reply_offset: 0,
     };
-    batch.exchange(meta, outcome, request, reply);
+    batch.push_exchange(meta, outcome, request, reply);
     let Event::Run(run) = &batch.events[0] else {
         panic!("a run");
     };

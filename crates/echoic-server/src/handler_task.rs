@@ -20,7 +20,7 @@ use echoic_recorder::{Pairing, PairingRules};
 use tokio::{runtime::Handle, sync::oneshot, task::JoinHandle, time::sleep};
 
 /// A handler in a task of its own.
-pub(crate) struct SpawnedSession {
+pub(crate) struct HandlerTask {
     requests: RequestSender,
     replies: ReplyReceiver,
     task: Option<JoinHandle<Result<(), ServiceError>>>,
@@ -30,18 +30,19 @@ pub(crate) struct SpawnedSession {
     pub(crate) pairing: Option<Pairing>,
     /// Whether the peer is polled first, or the handler: neither may starve the other.
     pub(crate) receive_first: bool,
-    pub(crate) finish: Finish,
+    /// Our half of the stream, which the handler may end before the conversation ends.
+    pub(crate) our_half: HalfState,
 }
 
 /// What became of [`Reply::Finish`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Finish {
+pub(crate) enum HalfState {
     /// The handler has not sent it.
     Open,
     /// Our half of the stream is to be ended as soon as nothing is unsent.
-    Requested,
+    FinRequested,
     /// It is ended.
-    Done,
+    Finished,
 }
 
 /// What came from the handler.
@@ -53,7 +54,7 @@ pub(crate) enum HandlerOutput {
     Returned(Result<(), ServiceError>),
 }
 
-impl SpawnedSession {
+impl HandlerTask {
     /// Starts `handler` on `runtime`. Once the conversation is over, the handler has `grace` to return.
     pub(crate) fn start(
         handler: Box<dyn SpawnedHandler>,
@@ -78,7 +79,7 @@ impl SpawnedSession {
             _open: open,
             pairing: pairing.map(|framing| Pairing::new(PairingRules::of_handler(framing))),
             receive_first: true,
-            finish: Finish::Open,
+            our_half: HalfState::Open,
         })
     }
 
@@ -95,7 +96,7 @@ impl SpawnedSession {
     }
 
     /// Ends the handler's input: it receives what is queued, then the end of the stream.
-    pub(crate) fn finish_input(&mut self) {
+    pub(crate) fn end_input(&mut self) {
         self.requests.finish();
     }
 
