@@ -36,11 +36,14 @@ impl Peer for UnixStream {
     }
 }
 
+/// The kind of a connection, its reader and its writer.
+type Connection = (&'static str, Box<dyn Peer>, Box<dyn Peer>);
+
 /// Endpoints of both kinds in the server's directory.
 const BOTH: [&str; 2] = ["echo=127.0.0.1:0", "echo=unix:s"];
 
-/// Connects to the server of [`BOTH`], twice each.
-fn call(serve: &Serve) -> [(&'static str, Box<dyn Peer>, Box<dyn Peer>); 2] {
+/// Connects to each endpoint of [`BOTH`].
+fn call(serve: &Serve) -> [Connection; 2] {
     let tcp = TcpStream::connect(serve.at[0]).unwrap();
     tcp.set_read_timeout(Some(SOON)).unwrap();
     let unix = UnixStream::connect(serve.home.path().join("s")).unwrap();
