@@ -24,15 +24,14 @@ impl Writer {
     /// is skipped, so that an append with an unknown outcome may be repeated.
     pub(super) fn append(&mut self, batches: &[Arc<Batch>]) -> Result<Vec<ExchangeId>, StoreError> {
         check(batches).map_err(|kind| StoreError::new(&*self.path, kind))?;
-        let first_ids = self.transact(|transaction, cache| {
+        self.make_room(batches.iter().map(|batch| batch.size()).sum())?;
+        self.transact(|transaction, cache| {
             cache.counts(transaction)?;
             let mut rows = Rows::prepare(transaction)?;
             let each = batches.iter();
             each.map(|batch| rows.batch(transaction, cache, batch))
                 .collect()
-        })?;
-        self.note_appended(batches.iter().map(|batch| batch.size()).sum())?;
-        Ok(first_ids)
+        })
     }
 }
 

@@ -59,8 +59,8 @@ impl SizeLimit {
 }
 
 impl Writer {
-    /// Counts appended bytes, and deletes the oldest runs if the database has exceeded its limit.
-    pub(super) fn note_appended(&mut self, bytes: usize) -> Result<(), StoreError> {
+    /// Counts bytes that are about to be appended, and deletes the oldest runs where they would exceed the limit.
+    pub(super) fn make_room(&mut self, bytes: usize) -> Result<(), StoreError> {
         let Some(limit) = self.size_limit.bytes else {
             return Ok(());
         };
@@ -69,8 +69,8 @@ impl Writer {
         if *appended < CHECK_BYTES_MAX.min(limit / 64) {
             return Ok(());
         }
-        // Leaves room for as much again.
-        let room = (*appended).min(limit / 16);
+        // In memory a batch is larger than in the file.
+        let room = (bytes as u64).min(limit / 4);
         *appended = 0;
         for _ in 0..STEPS_MAX {
             let excess = self.excess(limit - room)?;
