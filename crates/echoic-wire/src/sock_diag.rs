@@ -11,6 +11,7 @@ use std::{
 use rustix::net::AddressFamily;
 use socket2::{Domain, Protocol, Socket, Type};
 
+const AF_NETLINK: i32 = 16;
 const NETLINK_SOCK_DIAG: i32 = 4;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST: u16 = 1;
@@ -55,8 +56,11 @@ pub(crate) struct Monitor(Socket);
 impl Monitor {
     /// Opens it; `None` where the system has none, or forbids it.
     pub(crate) fn open() -> Option<Self> {
+        if cfg!(not(target_os = "linux")) {
+            return None;
+        }
         let socket = Socket::new(
-            Domain::from(i32::from(AddressFamily::NETLINK.as_raw())),
+            Domain::from(AF_NETLINK),
             Type::DGRAM,
             Some(Protocol::from(NETLINK_SOCK_DIAG)),
         );

@@ -114,9 +114,12 @@ impl From<OpenError> for CliError {
 
 impl From<DialError> for CliError {
     fn from(error: DialError) -> Self {
-        let exit = match error {
+        let exit = match &error {
             DialError::Resolve(_) => Exit::NotResolved,
-            DialError::Refused { .. } => Exit::Refused,
+            DialError::Refused { endpoint, .. } => {
+                let why = format!("{error}; `echoic probe {endpoint}` tells more");
+                return Self::new(Exit::Refused, why);
+            }
             DialError::TimedOut { .. } | DialError::HandshakeTimedOut { .. } => Exit::TimedOut,
             DialError::Handshake { .. } => Exit::Handshake,
         };

@@ -266,8 +266,16 @@ impl LoadGenerator {
     }
 
     fn figures(&self, run: &Run, clock: &Clock, results: Vec<WorkerResult>) -> Figures {
-        let from = results.iter().map(|result| result.from_ns).min().unwrap_or(0);
-        let closed = results.iter().map(|result| result.until_ns).max().unwrap_or(0);
+        let from = results
+            .iter()
+            .map(|result| result.from_ns)
+            .min()
+            .unwrap_or(0);
+        let closed = results
+            .iter()
+            .map(|result| result.until_ns)
+            .max()
+            .unwrap_or(0);
         let process = results
             .iter()
             .map(|result| result.process)

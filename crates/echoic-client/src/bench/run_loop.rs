@@ -398,8 +398,8 @@ impl<'a> RunLoop<'a> {
             return;
         }
         // In a closed loop, a connection that is not open keeps a request waiting.
-        let is_due =
-            self.config.schedule.is_none() || self.due_ns.is_some_and(|due| self.may_queue(due, now));
+        let is_due = self.config.schedule.is_none()
+            || self.due_ns.is_some_and(|due| self.may_queue(due, now));
         self.stall
             .observe(now, self.tally.last, is_in_flight || is_due);
         if self.config.count.is_some() && self.stall.current(now) >= self.config.give_up_ns {
