@@ -14,6 +14,7 @@ mod pretty;
 mod probe;
 mod serve;
 mod signals;
+mod stdin;
 mod store_url;
 mod term;
 mod trace;

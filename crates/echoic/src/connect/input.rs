@@ -1,7 +1,7 @@
 //! The input of `connect` without a prompt: standard input, or the messages of `--send`.
 
 use std::{
-    io::{self, BufRead, Read},
+    io::{self, BufRead, BufReader, Read},
     sync::Arc,
     thread,
     time::Duration,
@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::expect::Matcher;
+use crate::stdin::Stdin;
 
 /// Where the input comes from.
 #[derive(Clone, Debug)]
@@ -181,14 +182,11 @@ async fn read_all(
 }
 
 fn read_input(commands: &mpsc::Sender<ClientCommand>) -> io::Result<()> {
-    let mut input = io::stdin().lock();
     let mut buffer = vec![0; READ_BYTES_MAX];
     loop {
-        let n = match input.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(n) => n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
+        let n = match Stdin.read(&mut buffer)? {
+            0 => return Ok(()),
+            n => n,
         };
         if commands
             .blocking_send(ClientCommand::Send(buffer[..n].to_vec()))
@@ -201,7 +199,7 @@ fn read_input(commands: &mpsc::Sender<ClientCommand>) -> io::Result<()> {
 
 /// Reads lines. A line longer than the largest datagram is passed on, so that the send fails with the system's error.
 fn read_lines(commands: &mpsc::Sender<ClientCommand>, end: &[u8]) -> io::Result<()> {
-    let mut input = io::stdin().lock();
+    let mut input = BufReader::new(Stdin);
     loop {
         let mut line = Vec::new();
         let room = READ_BYTES_MAX as u64;
