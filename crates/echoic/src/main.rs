@@ -7,6 +7,7 @@ mod cli;
 mod connect;
 mod exit;
 mod explain;
+mod file_size;
 mod limits;
 mod log;
 mod manual;
@@ -27,6 +28,7 @@ use crate::{
 };
 
 fn main() -> ExitCode {
+    file_size::report_limit_as_error();
     let cli = Cli::read();
     trace::start();
     let result = match cli.verb {
