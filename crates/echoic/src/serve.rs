@@ -73,13 +73,18 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Co
     let watcher = (plan.show.events != Events::None).then(|| recorder.watch());
     let quiet = plan.show.quiet;
 
-    let server = match open(&plan, recorder.clone(), planes).await {
+    // A name to listen on may take seconds to resolve; a signal ends the wait.
+    let opened = select! {
+        opened = open(&plan, recorder.clone(), planes) => opened.map_err(Err),
+        () = signals.next() => Err(Ok(Exit::Interrupted)),
+    };
+    let server = match opened {
         Ok(server) => server,
-        Err(failed) => {
+        Err(end) => {
             // Nothing was recorded: close the recorder and remove a file made for this run.
             recorder.close(recording, STORE_DEADLINE).await;
             store_url::discard(store).await;
-            return Err(failed);
+            return end;
         }
     };
     let addresses = server.listening_at();
