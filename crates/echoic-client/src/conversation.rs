@@ -27,6 +27,9 @@ use crate::{
     observer::{Observer, WireEvent},
 };
 
+/// A deadline noticed this late means that this process did not run when it passed: the delay is ours.
+pub const DEADLINE_LATE: Duration = Duration::from_millis(100);
+
 /// An instruction to a running conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientCommand {
@@ -162,6 +165,9 @@ pub async fn converse_observed(
                 conversation.restart_timeouts();
             }
             () = sleep_until(deadline.map_or(started, |(at, _)| at)), if deadline.is_some() => {
+                if conversation.was_stopped(deadline) {
+                    continue;
+                }
                 if let Some((_, deadline)) = deadline {
                     break conversation.expire(deadline);
                 }
@@ -400,6 +406,18 @@ impl Conversation {
             send(event);
             self.restart_timeouts();
         }
+    }
+
+    /// Restarts the timeouts if the deadline was noticed as late as if this process had been stopped, or the machine
+    /// suspended. What arrived meanwhile is then read first.
+    fn was_stopped(&mut self, deadline: Option<(Instant, Deadline)>) -> bool {
+        let was_stopped = deadline.is_some_and(|(at, kind)| {
+            !matches!(kind, Deadline::Close) && at.elapsed() >= DEADLINE_LATE
+        });
+        if was_stopped {
+            self.restart_timeouts();
+        }
+        was_stopped
     }
 
     /// Restarts the timeouts after a delay on our side, which must not count against the peer.

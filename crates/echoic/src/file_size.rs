@@ -1,4 +1,4 @@
-//! The limit of the size of files (`ulimit -f`, RLIMIT_FSIZE in setrlimit(2)).
+//! The limit of the size of files (`ulimit -f`, `RLIMIT_FSIZE` in setrlimit(2)).
 
 use nix::sys::signal::{SigSet, Signal};
 

@@ -298,6 +298,38 @@ fn request_that_arrived_while_the_server_was_stopped_is_answered() {
 }
 
 #[test]
+fn reply_that_arrived_while_connect_was_stopped_is_read() {
+    for (args, code) in [
+        (&["--expect", "hello", "-w", "1s"][..], 0),
+        (&["--hold", "--idle-timeout", "1s"], 5),
+        (&["--linger-timeout", "1s"], 0),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let home = Home::new();
+        let mut client = home
+            .echoic(&[&["connect", &address, "--send", "hello"], args].concat())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.read_exact(&mut [0; 5]).unwrap();
+        signal(&client, Signal::STOP);
+        peer.write_all(b"hello").unwrap();
+        thread::sleep(Duration::from_millis(1500));
+        signal(&client, Signal::CONT);
+        if wait_for_end(&mut client, harness::SOON).is_none() {
+            kill(&mut client);
+        }
+        let output = client.wait_with_output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.stdout, b"hello", "{args:?}: {err}");
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {err}");
+    }
+}
+
+#[test]
 fn shell_understands_the_limit() {
     // If `ulimit -f` did nothing, the test of the limit would prove nothing.
     let home = Home::new();
