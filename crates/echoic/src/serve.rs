@@ -73,12 +73,7 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Co
     let watcher = (plan.show.events != Events::None).then(|| recorder.watch());
     let quiet = plan.show.quiet;
 
-    // A name to listen on may take seconds to resolve; a signal ends the wait.
-    let opened = select! {
-        opened = open(&plan, recorder.clone(), planes) => opened.map_err(Err),
-        () = signals.next() => Err(Ok(Exit::Interrupted)),
-    };
-    let server = match opened {
+    let server = match open(&plan, recorder.clone(), planes, &mut signals).await {
         Ok(server) => server,
         Err(end) => {
             // Nothing was recorded: close the recorder and remove a file made for this run.
@@ -171,7 +166,13 @@ async fn report_status(recorder: Recorder, quiet: bool) {
 }
 
 /// Opens every endpoint, on the runtime that will accept connections.
-async fn open(plan: &Plan, recorder: Recorder, planes: &Planes) -> Result<Server, CliError> {
+/// A signal ends it, since a name may take seconds to resolve; the error is how the command then ends.
+async fn open(
+    plan: &Plan,
+    recorder: Recorder,
+    planes: &Planes,
+    signals: &mut Signals,
+) -> Result<Server, CommandResult> {
     let mut server = Server::new(recorder, plan.limits.clone())
         .source_limits(plan.source_limits.clone())
         .max_rejecting(plan.max_rejecting)
@@ -187,7 +188,10 @@ async fn open(plan: &Plan, recorder: Recorder, planes: &Planes) -> Result<Server
         }
         Ok::<_, CliError>(server)
     });
-    opened.await.map_err(CliError::system)?
+    select! {
+        opened = opened => opened.map_err(CliError::system).flatten().map_err(Err),
+        () = signals.next() => Err(Ok(Exit::Interrupted)),
+    }
 }
 
 /// Prints on a thread of its own, so that slow standard output does not delay the server.
