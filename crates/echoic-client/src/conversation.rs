@@ -31,6 +31,9 @@ use crate::{
     tls_alert::FirstBytes,
 };
 
+/// A deadline noticed this late means that this process did not run when it passed: the delay is ours.
+pub const DEADLINE_LATE: Duration = Duration::from_millis(100);
+
 /// An instruction to a running conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientCommand {
@@ -170,6 +173,9 @@ pub async fn converse_observed(
                 conversation.restart_timeouts();
             }
             () = sleep_until(deadline.map_or(started, |(at, _)| at)), if deadline.is_some() => {
+                if conversation.was_stopped(deadline) {
+                    continue;
+                }
                 if let Some((_, deadline)) = deadline
                     && let Some(ending) = conversation.expire(deadline, &mut observer)
                 {
@@ -181,18 +187,7 @@ pub async fn converse_observed(
             }
         }
     };
-    ConversationSummary {
-        unacknowledged: match ending {
-            Ending::TimedOut(_) => conversation.unacknowledged(),
-            _ => 0,
-        },
-        ending,
-        counts: conversation.tally.counts,
-        unsent: conversation.unsent_bytes() + drain_unsent(&mut commands),
-        upload_cut: conversation.upload_cut,
-        tls_alert: !conversation.datagrams && conversation.first_bytes.is_tls_alert(),
-        elapsed: started.elapsed(),
-    }
+    conversation.into_summary(ending, drain_unsent(&mut commands), started)
 }
 
 /// Number of bytes in commands that were queued and never started.
@@ -305,6 +300,23 @@ impl Conversation {
             looks: false,
             read_first: false,
             buffer: vec![0; READ_BYTES_MAX],
+        }
+    }
+
+    /// Returns the summary of an ended conversation; `queued` bytes were never begun.
+    fn into_summary(self, ending: Ending, queued: u64, started: Instant) -> ConversationSummary {
+        let unacknowledged = match ending {
+            Ending::TimedOut(_) => self.unacknowledged(),
+            _ => 0,
+        };
+        ConversationSummary {
+            ending,
+            unacknowledged,
+            unsent: self.unsent_bytes() + queued,
+            upload_cut: self.upload_cut,
+            tls_alert: !self.datagrams && self.first_bytes.is_tls_alert(),
+            elapsed: started.elapsed(),
+            counts: self.tally.counts,
         }
     }
 
@@ -474,6 +486,19 @@ impl Conversation {
             send(event);
             self.restart_timeouts();
         }
+    }
+
+    /// Restarts the timeouts if the deadline was noticed as late as if this process had been stopped, or the machine
+    /// suspended. What arrived meanwhile is then read first.
+    fn was_stopped(&mut self, deadline: Option<(Instant, Deadline)>) -> bool {
+        let was_stopped = deadline.is_some_and(|(at, kind)| {
+            matches!(kind, Deadline::Timeout(_) | Deadline::Settled)
+                && at.elapsed() >= DEADLINE_LATE
+        });
+        if was_stopped {
+            self.restart_timeouts();
+        }
+        was_stopped
     }
 
     /// Restarts the timeouts after a delay on our side, which must not count against the peer.

@@ -42,9 +42,12 @@ impl FromStr for Expected {
             .strip_prefix('/')
             .and_then(|rest| rest.strip_suffix('/'));
         if let Some(regex) = inner.filter(|inner| !inner.is_empty()) {
-            return Pattern::new(regex)
-                .map(Self::Pattern)
-                .map_err(|error| format!("invalid expression {text}: {error}"));
+            return Pattern::new(regex).map(Self::Pattern).map_err(|error| {
+                format!(
+                    "invalid expression {}: {error}",
+                    escape::text(text.as_bytes())
+                )
+            });
         }
         match escape::parse(text) {
             Ok(bytes) if bytes.is_empty() => {

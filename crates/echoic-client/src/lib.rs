@@ -51,7 +51,8 @@ mod replies;
 mod tls_alert;
 
 pub use conversation::{
-    ClientCommand, ClientEvent, CloseMode, READ_BYTES_MAX, Timeouts, converse, converse_observed,
+    ClientCommand, ClientEvent, CloseMode, DEADLINE_LATE, READ_BYTES_MAX, Timeouts, converse,
+    converse_observed,
 };
 pub use counts::Counts;
 pub use ending::{ConversationSummary, Ending, TimeoutKind};

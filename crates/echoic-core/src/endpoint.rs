@@ -266,6 +266,8 @@ mod tests {
     #[case("::1:5000", "must be in brackets: [::1]:PORT")]
     #[case("[::1:5000", "missing ]")]
     #[case("a b:5000", "invalid host \"a b\": expected a name")]
+    #[case("010.0.0.1:5000", "a leading zero is octal to some programs")]
+    #[case("127.0.0.01:5000", "a leading zero is octal to some programs")]
     #[case("host:http", "invalid port http: expected a number")]
     #[case("host:80x", "unexpected text \"x\" after the port")]
     #[case("tls://:5000", "invalid scheme tls: expected tcp://")]

@@ -9,13 +9,19 @@ use std::{
 
 use tokio::{
     task::coop::has_budget_remaining,
-    time::{Instant, Sleep},
+    time::{Duration, Instant, Sleep},
 };
 
 use crate::{
     drain::{Drain, DrainNotice},
     timers::Timers,
 };
+
+/// A deadline noticed this late means that the process did not run: it was stopped, or the machine was suspended.
+const LATE: Duration = Duration::from_millis(100);
+
+/// The time that a conversation then gets to find what arrived meanwhile.
+const GRACE: Duration = Duration::from_millis(100);
 
 /// One timer and one drain notice for the life of a conversation.
 ///
@@ -28,6 +34,8 @@ pub(crate) struct Wait {
     notice: DrainNotice,
     registered: Option<Waker>,
     drained: bool,
+    /// The deadline that was noticed late, and is over when the timer fires again.
+    late: Option<Instant>,
     /// Whether the task has made progress since it last waited.
     has_progressed: bool,
 }
@@ -49,6 +57,7 @@ impl Wait {
             notice: drain.notice(),
             registered: None,
             drained: false,
+            late: None,
             has_progressed: true,
         }
     }
@@ -63,7 +72,7 @@ impl Wait {
     /// the last call, the timer or the notice must have woken it.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<Wakeup> {
         let has_progressed = mem::take(&mut self.has_progressed);
-        if deadline < self.sleep.deadline() {
+        if deadline < self.sleep.deadline() && self.late != Some(deadline) {
             self.sleep.as_mut().reset(deadline);
             self.registered = None;
         }
@@ -83,10 +92,17 @@ impl Wait {
             return Poll::Ready(Wakeup::Drain);
         }
         while self.sleep.as_mut().poll(cx).is_ready() {
-            if Instant::now() >= deadline {
+            let now = Instant::now();
+            let next = if now < deadline {
+                deadline
+            } else if self.late != Some(deadline) && now - deadline >= LATE {
+                // The timer may be noticed before the bytes that arrived in time.
+                self.late = Some(deadline);
+                now + GRACE
+            } else {
                 return Poll::Ready(Wakeup::Deadline);
-            }
-            self.sleep.as_mut().reset(deadline);
+            };
+            self.sleep.as_mut().reset(next);
         }
         // A task without coop budget finds everything pending, also the timer, which has then not registered the waker.
         if !has_budget_remaining() {
@@ -177,6 +193,28 @@ mod tests {
             sleeper.resets
         );
         drop(sending.await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn deadline_noticed_late_leaves_time_to_find_what_arrived() {
+        let (mut sleeper, sender) = sleeper(&Drain::default(), 1000 * MS);
+        tokio::spawn(async move {
+            sleep(5001 * MS).await;
+            sender.send(1000 * MS).await.unwrap();
+            sleep(60_000 * MS).await;
+        });
+        // The task does not run meanwhile, as in a stopped process.
+        sleep(5000 * MS).await;
+        let since = Instant::now();
+        assert_eq!(sleeper.sleep().await, Wakeup::Deadline);
+        let after = since.elapsed();
+        assert!(after >= 1001 * MS && after <= 1003 * MS, "{after:?}");
+        sleep(5000 * MS).await;
+        let since = Instant::now();
+        sleeper.deadline = since - 200 * MS;
+        assert_eq!(sleeper.sleep().await, Wakeup::Deadline);
+        let after = since.elapsed();
+        assert!(after >= GRACE && after <= GRACE + 2 * MS, "once: {after:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -88,6 +88,7 @@ impl SqliteStore {
         let path = file::real(path);
         // A file that another process is creating right now is not recognized as a store yet.
         let origin = connection::peek(&path).map_err(|why| Lock::holder(&path).unwrap_or(why))?;
+        file::check_single_name(&path)?;
         let lock = Lock::acquire(&path)?;
         if origin == Origin::Nothing {
             file::create(&path)?;

@@ -41,6 +41,11 @@ pub(crate) fn duplicate(number: u32) -> io::Result<Inherited> {
     let net = domain == Domain::IPV4 || domain == Domain::IPV6;
     match kind {
         Type::DGRAM if net || domain == Domain::UNIX => Ok(Inherited::Datagrams(socket)),
+        Type::STREAM if !socket.is_listener()? && socket.peer_addr().is_ok() => {
+            Err(io::Error::other(
+                "it is a connection and not a listening socket; pass one that listens (in a systemd unit, Accept=no)",
+            ))
+        }
         Type::STREAM if !socket.is_listener()? => Err(io::Error::other(
             "it is a stream socket that does not listen; call listen() before passing it on",
         )),

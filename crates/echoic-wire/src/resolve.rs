@@ -98,6 +98,14 @@ pub(crate) fn literal_addresses(host: &Host, port: u16) -> Vec<SocketAddr> {
         .collect()
 }
 
+/// Returns whether `name` is `localhost` or a name below it. Both are the loopbacks if the system has no address for them:
+/// a container may have no hosts file, and glibc knows no names below localhost (RFC 6761, 6.3).
+pub(crate) fn is_localhost(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let label = name.rsplit('.').next().unwrap_or(name);
+    label.eq_ignore_ascii_case("localhost")
+}
+
 async fn lookup_name(
     timers: Option<&Handle>,
     name: &str,
@@ -117,8 +125,12 @@ async fn lookup_name(
         .map_err(|_| ResolveError::TimedOut {
             host: name.to_owned(),
             timeout,
-        })?
-        .map_err(failed)?;
+        })
+        .and_then(|found| found.map_err(failed));
+    let found = match found {
+        Err(_) if is_localhost(name) => return Ok(literal_addresses(&Host::Loopback, port)),
+        found => found?,
+    };
     let mut addrs: Vec<SocketAddr> = Vec::new();
     for addr in found {
         if !addrs.contains(&addr) {
@@ -159,6 +171,25 @@ mod tests {
                 .unwrap()
                 .contains(&"127.0.0.1:7".to_owned())
         );
+    }
+
+    #[tokio::test]
+    async fn names_below_localhost_are_the_loopbacks() {
+        for name in ["app.localhost:7", "a.b.LocalHost.:7"] {
+            let found = resolve_tcp(name).await.unwrap();
+            assert!(
+                found.contains(&"127.0.0.1:7".to_owned()),
+                "{name}: {found:?}"
+            );
+        }
+        for name in [
+            "localhost.example",
+            "notlocalhost",
+            "localhost.localdomain",
+            "",
+        ] {
+            assert!(!is_localhost(name), "{name}");
+        }
     }
 
     #[tokio::test]

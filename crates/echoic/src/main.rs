@@ -7,6 +7,7 @@ mod cli;
 mod connect;
 mod exit;
 mod explain;
+mod file_size;
 mod limits;
 mod local_time;
 mod log;
@@ -30,6 +31,7 @@ use crate::{
 };
 
 fn main() -> ExitCode {
+    file_size::report_limit_as_error();
     let result = Cli::read().map_or_else(|printed| printed, |cli| run(cli.verb));
     match result {
         Ok(exit) => exit.into(),

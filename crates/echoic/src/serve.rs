@@ -41,7 +41,7 @@ use self::{
 };
 use crate::{
     cli::ServeArgs,
-    exit::{CliError, CommandResult},
+    exit::{CliError, CommandResult, Exit},
     store_url::{self, STORE_DEADLINE},
     term,
 };
@@ -79,13 +79,19 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Co
     let asked = signal(SignalKind::user_defined1()).map_err(|why| cannot_start(&why))?;
     let (recorder, task) = Recorder::new(store.clone(), plan.recorder).await?;
     let recording = tokio::spawn(task.run());
-    let (server, asking, showing) = match start(&plan, &recorder, planes).await {
+    let started = select! {
+        biased;
+        started = start(&plan, &recorder, planes) => started.map_err(Err),
+        // A name may take seconds to resolve.
+        () = stop.requested() => Err(Ok(Exit::Interrupted)),
+    };
+    let (server, asking, showing) = match started {
         Ok(started) => started,
-        Err(failed) => {
+        Err(end) => {
             // Nothing was recorded: close the recorder and remove a file made for this run.
             recorder.close(recording, STORE_DEADLINE).await;
             store_url::discard(store).await;
-            return Err(failed);
+            return end;
         }
     };
     let state = Arc::new(ServerState::new(&plan, &server, recorder.clone()));

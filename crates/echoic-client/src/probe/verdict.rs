@@ -191,6 +191,11 @@ fn one_sided(
              {fails} too, or take that address from the name"
             )
         }
+        AttemptOutcome::Failed(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+            format!(
+                "reachable over {works} only, at {at}: this machine has no source address or no free local port for {not}"
+            )
+        }
         AttemptOutcome::Failed(error) if is_no_route(error) => {
             format!("reachable over {works} only, at {at}: this machine has no route to {fails}")
         }

@@ -38,6 +38,10 @@ enum Why {
     Host(String),
     #[error("an IPv6 address must be in brackets: [{}]:PORT", .0.escape_debug())]
     Unbracketed(String),
+    #[error(
+        "invalid host {0}: a number with a leading zero is octal to some programs; leave the zero out"
+    )]
+    LeadingZero(String),
     #[error("missing ]; expected [ADDRESS]:PORT")]
     Bracket,
     #[error("invalid scheme {}: expected tcp://, udp://, unix:, unixgram: or fd:", .0.escape_debug())]
@@ -282,12 +286,20 @@ fn host(text: &str) -> Result<Host, Why> {
         "*" => Ok(Host::Any),
         _ => match text.parse() {
             Ok(ip) => Ok(Host::Ip(ip)),
+            Err(_) if has_leading_zero(text) => Err(Why::LeadingZero(text.to_owned())),
             Err(_) if text.len() <= 253 && text.bytes().all(label) && !text.starts_with('-') => {
                 Ok(Host::Name(text.to_owned()))
             }
             Err(_) => Err(Why::Host(text.to_owned())),
         },
     }
+}
+
+/// Returns whether `text` has the form of an IPv4 address with a leading zero. getaddrinfo(3) reads 010.0.0.1 as 8.0.0.1,
+/// and other programs read it as 10.0.0.1 (RFC 6943, 3.1.1).
+fn has_leading_zero(text: &str) -> bool {
+    let is_number = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_digit());
+    text.split('.').all(is_number) && text.split('.').any(|n| n.len() > 1 && n.starts_with('0'))
 }
 
 fn port(digits: &str) -> Result<u16, Why> {

@@ -80,6 +80,10 @@ pub(super) enum Origin {
 pub(super) fn peek(path: &Path) -> Result<Origin, StoreError> {
     match fs::metadata(path) {
         Ok(file) if file.is_dir() => return Err(foreign(path, "it is a directory")),
+        // A lock file beside a pipe or a device would be left behind, and SQLite reports only "disk I/O error".
+        Ok(file) if !file.is_file() => {
+            return Err(foreign(path, "it is a pipe, a socket or a device"));
+        }
         Ok(file) if file.len() == 0 && log_bytes(path) > 0 => {
             return Err(foreign(
                 path,

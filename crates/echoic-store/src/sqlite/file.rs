@@ -8,7 +8,7 @@ use std::{
 
 use echoic_core::store::{StoreError, StoreErrorKind};
 
-use super::error::system_error;
+use super::error::{foreign, system_error};
 
 /// Returns the path of the file with symbolic links resolved, so that two processes with different links use one lock.
 pub(super) fn real(path: &Path) -> PathBuf {
@@ -23,6 +23,24 @@ pub(super) fn real(path: &Path) -> PathBuf {
         (Ok(parent), Some(name)) => parent.join(name),
         _ => path.to_owned(),
     }
+}
+
+/// Refuses a file that has several names (hard links). Each name has a write-ahead log and a lock of its own, so that two
+/// writers would damage the database (<https://sqlite.org/howtocorrupt.html>, 2.5).
+#[cfg(unix)]
+pub(super) fn check_single_name(path: &Path) -> Result<(), StoreError> {
+    use std::os::unix::fs::MetadataExt;
+    let names = fs::metadata(path).map_or(1, |file| file.nlink());
+    if names <= 1 {
+        return Ok(());
+    }
+    let what = format!("it has {names} names (hard links), and each would have a log of its own");
+    Err(foreign(path, what))
+}
+
+#[cfg(not(unix))]
+pub(super) fn check_single_name(_: &Path) -> Result<(), StoreError> {
+    Ok(())
 }
 
 /// Returns `path` with `suffix` appended: the name of a file that belongs to it.

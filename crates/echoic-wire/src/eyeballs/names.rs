@@ -1,13 +1,21 @@
 //! Name lookup by the system's resolver, one address family at a time.
 
-use std::{fmt, io, net::SocketAddr, thread, time::Duration};
+use std::{
+    fmt, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    thread,
+    time::Duration,
+};
 
 use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, SockType, getaddrinfo};
 use socket2::Domain;
 use tokio::{sync::oneshot, time};
 
 use super::Family;
-use crate::explain::{Call, Explain};
+use crate::{
+    explain::{Call, Explain},
+    resolve::is_localhost,
+};
 
 /// Reasons why a lookup found no address of a family, as far as getaddrinfo(3) reports them.
 #[derive(Debug)]
@@ -75,6 +83,7 @@ pub async fn lookup_family(
         },
         Err(error) => Err(LookupFailure::Failed(error)),
     };
+    let found = found.or_else(|failure| loopback(name, port, family).ok_or(failure));
     if let Some(explain) = explain {
         let found_or_text = found
             .as_ref()
@@ -83,6 +92,15 @@ pub async fn lookup_family(
         explain.report(Call::Resolve { host: name, result });
     }
     found
+}
+
+/// Returns the loopback address of a name that [`is_localhost`] and for which the system has no address.
+fn loopback(name: &str, port: u16, family: Family) -> Option<Vec<SocketAddr>> {
+    let ip = match family {
+        Family::V6 => Ipv6Addr::LOCALHOST.into(),
+        Family::V4 => Ipv4Addr::LOCALHOST.into(),
+    };
+    is_localhost(name).then(|| vec![SocketAddr::new(ip, port)])
 }
 
 fn getaddrinfo_family(
@@ -141,6 +159,16 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(found, [SocketAddr::from(([127, 0, 0, 1], 7))]);
+    }
+
+    #[tokio::test]
+    async fn name_below_localhost_is_the_loopback_of_each_family() {
+        for (family, expected) in [(Family::V4, "127.0.0.1:7"), (Family::V6, "[::1]:7")] {
+            let found = lookup_family("app.localhost", 7, family, SOON, None)
+                .await
+                .unwrap();
+            assert_eq!(found, [expected.parse().unwrap()]);
+        }
     }
 
     #[tokio::test]

@@ -7,11 +7,11 @@ use std::{
     time::Duration,
 };
 
-use echoic_client::{ClientCommand, READ_BYTES_MAX};
+use echoic_client::{ClientCommand, DEADLINE_LATE, READ_BYTES_MAX};
 use rustix::io::ioctl_fionread;
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{MissedTickBehavior, interval, timeout},
+    time::{Instant, MissedTickBehavior, interval, timeout, timeout_at},
 };
 
 use super::expect::Matcher;
@@ -78,7 +78,13 @@ impl Rounds {
 
 impl Expecting {
     async fn wait(&self) -> InputEnd {
-        match timeout(self.within, self.matcher.matched()).await {
+        let due = Instant::now() + self.within;
+        let mut met = timeout_at(due, self.matcher.matched()).await;
+        if met.is_err() && due.elapsed() >= DEADLINE_LATE {
+            // This process did not run when the time was over. A reply that arrived in time is read now.
+            met = timeout(DEADLINE_LATE, self.matcher.matched()).await;
+        }
+        match met {
             Ok(()) => InputEnd::Met,
             Err(_) => InputEnd::NotMet,
         }

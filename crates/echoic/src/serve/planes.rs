@@ -77,6 +77,8 @@ impl Planes {
                             };
                             // Returns an error once the sender is dropped: the signal to stop.
                             let _ = runtime.block_on(stopped.changed());
+                            // A name lookup (getaddrinfo(3)) cannot be cancelled: do not wait for one that still runs.
+                            runtime.shutdown_background();
                         })?,
                 );
             let handle = has_started.recv().map_err(io::Error::other)??;

@@ -160,10 +160,13 @@ fn descriptor_that_does_not_listen_is_rejected_with_a_reason() {
         );
     }
     for (made, why) in [
-        ("socket.socket()", "a stream socket that does not listen"),
+        (
+            "socket.socket()",
+            "a stream socket that does not listen; call listen() before",
+        ),
         (
             "socket.socketpair()[0]",
-            "a stream socket that does not listen; call listen() before",
+            "a connection and not a listening socket; pass one that listens",
         ),
         (
             "socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)",

@@ -212,7 +212,10 @@ fn no_route(report: &Report, at: &str) -> (State, String) {
              place, or ask the administrator of the firewall"
         ),
         Some(io::ErrorKind::AddrNotAvailable) => {
-            format!("unreachable: this machine has no source address for {at}; see `ip address`")
+            format!(
+                "unreachable: this machine has no source address for {at} (see `ip address`), or every local port is in \
+                 use (see `ss -tan`, net.ipv4.ip_local_port_range)"
+            )
         }
         _ => format!("unreachable: this machine has no route to {at}; look at `ip route`"),
     };
