@@ -330,6 +330,26 @@ fn reply_that_arrived_while_connect_was_stopped_is_read() {
 }
 
 #[test]
+fn message_that_is_too_long_for_a_datagram_is_named() {
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("udp://{}", peer.local_addr().unwrap());
+    let home = Home::new();
+    let line = vec![b'x'; 65_508];
+    let ran = run(&mut home.echoic(&["connect", &endpoint]), &line);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.err.contains("too long for a datagram"), "{ran:?}");
+    let ran = run(
+        &mut home.echoic(&["bench", &endpoint, "--size", "65508", "-n", "3"]),
+        b"",
+    );
+    assert_eq!(ran.code, Some(2), "{ran:?}");
+    assert!(
+        ran.err.contains("more than a UDP datagram holds"),
+        "{ran:?}"
+    );
+}
+
+#[test]
 fn shell_understands_the_limit() {
     // If `ulimit -f` did nothing, the test of the limit would prove nothing.
     let home = Home::new();

@@ -34,6 +34,10 @@ enum Choice {
     Weighted(Vec<u64>),
 }
 
+/// Bytes that a UDP datagram holds over IPv4: 65,535 less the headers of IP and UDP (RFC 768, RFC 791). IPv6 would allow 20
+/// more.
+const UDP_MAX: usize = 65_507;
+
 /// Error: a message cannot be sent under its framing.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Unframable {
@@ -65,6 +69,14 @@ pub enum Unframable {
         bytes: usize,
         /// The framing.
         framing: Framing,
+    },
+    /// A message is longer than a UDP datagram may be.
+    #[error("message {number} has {bytes} bytes, more than a UDP datagram holds ({UDP_MAX})")]
+    Datagram {
+        /// Number of the message, from 1.
+        number: usize,
+        /// Its length.
+        bytes: usize,
     },
     /// A message is empty, which cannot be sent without a framing.
     #[error("message {number} is empty, which cannot be sent without a framing")]
@@ -130,6 +142,16 @@ impl Workload {
         let mut all = self.kinds.iter().map(|kind| kind.message.before_number());
         let first = all.next()??;
         all.all(|other| other == Some(first)).then_some(first)
+    }
+
+    /// Checks that each message fits into a UDP datagram, as far as that is known in advance.
+    pub fn check_udp(&self) -> Result<(), Unframable> {
+        let mut lengths = self.kinds.iter().map(|kind| kind.message.bytes()).zip(1..);
+        let long =
+            lengths.find_map(|(bytes, number)| Some((bytes.filter(|n| *n > UDP_MAX)?, number)));
+        long.map_or(Ok(()), |(bytes, number)| {
+            Err(Unframable::Datagram { number, bytes })
+        })
     }
 
     /// Checks that each message can be sent under `framing`, as far as that is known in advance.

@@ -7,7 +7,7 @@ use echoic_client::bench::{
     Arrivals, Benchmark, Length, Load, Other, Plan, Runs, Unframable, Warmup,
 };
 use echoic_core::{
-    endpoint::Shape,
+    endpoint::{Endpoint, Shape},
     framing::{Framing, FramingPair},
 };
 
@@ -133,12 +133,12 @@ impl BenchArgs {
             Some(recorded) => recorded.workload.clone(),
             None => self.payload.workload(frames.outbound)?,
         };
-        if !is_datagrams {
-            workload.check(frames.outbound).map_err(|error| {
-                let remedy = unframable(&error);
-                format!("{error}{remedy}")
-            })?;
-        }
+        let checked = match endpoint {
+            Endpoint::Udp(_) => workload.check_udp(),
+            _ if is_datagrams => Ok(()),
+            _ => workload.check(frames.outbound),
+        };
+        checked.map_err(|error| format!("{error}{}", unframable(&error)))?;
         let plan = self.load.plan(endpoint, frames, workload, self.is_open())?;
         let plan = Plan {
             expect: self.payload.expect.clone().unwrap_or_default(),
@@ -260,6 +260,7 @@ fn unframable(error: &Unframable) -> &'static str {
         Unframable::Terminator { .. } => "; use another --frame",
         Unframable::Length { .. } => "; use --size",
         Unframable::Empty { .. } => "; use --frame",
+        Unframable::Datagram { .. } => "; use a shorter one",
         Unframable::Nothing | Unframable::TooLong { .. } => "",
     }
 }
@@ -352,6 +353,12 @@ mod tests {
             (4096, Duration::from_secs(1))
         );
         assert!(!datagrams.is_first_look);
+        assert!(plan("udp://:5000 --size 65507").is_ok());
+        let error = plan("udp://:5000 --size 65508").unwrap_err();
+        assert!(
+            error.contains("65508 bytes, more than a UDP datagram holds"),
+            "{error}"
+        );
         let short = plan("5000 -c 1k -n 1.5M --pipeline 2k").unwrap();
         assert_eq!((short.plan.connections, short.plan.pipeline), (1000, 2000));
         assert_eq!(short.length, Length::Count(1_500_000));

@@ -7,6 +7,7 @@ use echoic_core::{
     framing::{Framing, FramingPair},
     units::{Span, for_people},
 };
+use rustix::io::Errno;
 
 use super::args::Plan;
 use crate::{
@@ -221,6 +222,14 @@ fn of_any(conversation: &ConversationSummary, timeouts: &Timeouts) -> CommandRes
             Exit::Refused,
             format!("datagram refused: nothing listens at this address{unsent}"),
         ),
+        Ending::Failed(error) if error.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error()) => {
+            failed(
+                Exit::System,
+                format!(
+                    "a message is too long for a datagram; UDP takes at most 65507 bytes{unsent}"
+                ),
+            )
+        }
         Ending::Failed(error) => {
             let exit = if error.kind() == io::ErrorKind::TimedOut {
                 Exit::TimedOut
