@@ -18,7 +18,7 @@ use std::{
 use echoic_core::{
     ending::CloseReason,
     event::Outcome,
-    store::{Durability, Order, Page, Store, StoreErrorKind},
+    store::{ConversationPage, Durability, Order, Page, Store, StoreErrorKind},
 };
 use echoic_store::{FileChange, OnFileChange, SqliteReader, SqliteStore};
 use rstest::rstest;
@@ -90,6 +90,23 @@ fn read(path: &Path) -> Vec<Seen> {
 
 fn ids(exchanges: &[Seen]) -> Vec<u64> {
     exchanges.iter().map(|seen| seen.id).collect()
+}
+
+/// Returns the conversations with the numbers of their exchanges.
+fn counts(path: &Path) -> Vec<(u64, u64)> {
+    let page = ConversationPage {
+        order: Order::OldestFirst,
+        beyond: None,
+        limit: 9,
+        now: NOON,
+        without_exchanges: false,
+    };
+    let reader = SqliteReader::open(path).unwrap();
+    let found = wait(reader.conversations(&filter(""), page)).unwrap();
+    let counts = found.conversations.iter();
+    counts
+        .map(|listed| (listed.conversation.id, listed.exchanges))
+        .collect()
 }
 
 #[rstest]
@@ -174,6 +191,7 @@ fn exchanges_committed_after_a_removal_are_in_the_new_file(
     assert!(matches!(held.kind, StoreErrorKind::Held { .. }), "{held}");
     wait(moving.store.close()).unwrap();
     assert_eq!(read(&moving.path()), scenario.exchanges[2..]);
+    assert_eq!(counts(&moving.path()), [(1, 4), (2, 1)], "each counts once");
 }
 
 #[test]
