@@ -194,6 +194,39 @@ fn exchanges_committed_after_a_removal_are_in_the_new_file(
     assert_eq!(counts(&moving.path()), [(1, 4), (2, 1)], "each counts once");
 }
 
+/// A rejected peer, or bytes that make no message: such conversations have no exchange that would bring them along.
+#[test]
+fn conversations_and_gaps_committed_after_a_removal_are_in_the_new_file() {
+    let moving = Moving::open(Durability::Normal);
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.open(2);
+    scenario.lines(1, &["a"], 1);
+    append(&moving.store, &mut scenario);
+    fs::remove_file(moving.path()).unwrap();
+    scenario.half_close(1);
+    scenario.end(1, CloseReason::PeerClosed, 0);
+    scenario.open(3);
+    scenario.end_inside(3, b"\xff\xffab");
+    scenario.gap(17);
+    append(&moving.store, &mut scenario);
+    moving.wait_for_change("continued");
+
+    let reader = SqliteReader::open(&moving.path()).unwrap();
+    let ended = |id| {
+        let conversation = wait(reader.conversation(id)).unwrap();
+        conversation.unwrap().ended.map(|(_, ending)| ending)
+    };
+    assert_eq!(ended(1).unwrap().reason, CloseReason::PeerClosed);
+    assert_eq!(ended(2), None, "it is open");
+    let inside = ended(3).unwrap();
+    assert_eq!(inside.reason, CloseReason::Incomplete);
+    assert_eq!(inside.left_over.unwrap().bytes, b"\xff\xffab");
+    let gaps = wait(reader.gaps(i64::MIN..=i64::MAX, 9)).unwrap();
+    let missing: Vec<_> = gaps.iter().map(|gap| gap.exchanges).collect();
+    assert_eq!(missing, [17]);
+}
+
 #[test]
 fn idle_store_notices_that_its_file_was_removed() {
     let moving = Moving::open(Durability::Normal);
