@@ -236,6 +236,18 @@ fn server_without_a_file_is_found_by_its_process() {
 }
 
 #[test]
+fn process_with_unix_endpoints_is_asked_at_its_status_socket() {
+    let home = Arc::new(Home::new());
+    let names = 1..=8;
+    let endpoints = names.map(|n| format!("upper=unix:{}/{n}.sock", home.path().display()));
+    let endpoints: Vec<String> = endpoints.collect();
+    let arguments: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+    let serve = Serve::start_in(&home, &arguments);
+    let told = status(&home, &[&serve.id().to_string()]);
+    assert_eq!(told["pid"], serve.id());
+}
+
+#[test]
 fn path_too_long_for_a_socket_uses_the_runtime_directory() {
     let home = Arc::new(Home::new());
     let name = "n".repeat(100);
