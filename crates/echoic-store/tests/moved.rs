@@ -228,6 +228,22 @@ fn conversations_and_gaps_committed_after_a_removal_are_in_the_new_file() {
 }
 
 #[test]
+fn file_renamed_just_before_the_close_is_complete_and_leaves_no_log() {
+    let moving = Moving::open(Durability::Off);
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.lines(1, &["a", "b"], 2);
+    append(&moving.store, &mut scenario);
+    fs::rename(moving.path(), moving.old_path()).unwrap();
+    wait(moving.store.close()).unwrap();
+    for suffix in ["-wal", "-shm"] {
+        let left = moving.dir.path().join(format!("in/echoic.db{suffix}"));
+        assert!(!left.exists(), "{suffix}");
+    }
+    assert_eq!(read(&moving.old_path()), scenario.exchanges);
+}
+
+#[test]
 fn idle_store_notices_that_its_file_was_removed() {
     let moving = Moving::open(Durability::Normal);
     let mut scenario = Scenario::after(0);
