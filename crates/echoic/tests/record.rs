@@ -571,3 +571,18 @@ record.commit()
     assert!(gaps("-2").contains("5 exchanges from "), "b is listed");
     assert_eq!(gaps("-1"), "", "it is before c");
 }
+
+#[test]
+fn exchange_is_shown_from_client_to_server_in_the_records_of_both() {
+    let serve = Serve::start(&["upper=:0", "--frame", "line"]);
+    let (home, at) = (serve.home.clone(), serve.at[0].to_string());
+    let sends = ["connect", &at, "--send", "a\n", "--frame", "line"];
+    home.run(&[&sends[..], &["--store", "c.db"]].concat())
+        .good();
+    serve.stop();
+    for store in ["echoic.db", "c.db"] {
+        let shown = home.run(&["log", "--show", "--store", store]).good();
+        let shown = plain(&shown);
+        assert!(shown.contains(&format!(" → {at} (")), "{store}: {shown}");
+    }
+}

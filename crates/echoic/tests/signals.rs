@@ -123,6 +123,22 @@ fn draining(drain_timeout: &str) -> (Serve, Talk) {
     (serve, talk)
 }
 
+/// The drain lasts longer than the time within which signals are one.
+#[test]
+fn signals_together_do_not_cut_a_long_drain() {
+    for (first, second) in [
+        (Signal::INT, Signal::INT),
+        (Signal::TERM, Signal::TERM),
+        (Signal::INT, Signal::TERM),
+    ] {
+        let (mut serve, _talk) = draining("1s");
+        serve.signal(first);
+        thread::sleep(MOMENT);
+        serve.signal(second);
+        assert_eq!(serve.ends().code, Some(6), "{first:?} {second:?}");
+    }
+}
+
 #[test]
 fn hangup_is_never_a_second_signal() {
     for (first, second) in [

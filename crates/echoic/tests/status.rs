@@ -233,6 +233,13 @@ fn server_without_a_file_is_found_by_its_process() {
     // Without the variable there is no place for the socket, and the server serves all the same.
     let serve = Serve::start(&["upper=:0", "--store", "none"]);
     fails(&home, &[&serve.id().to_string()], 1, "answers nowhere");
+    serve.stop();
+    // A relative path in it is invalid: the server would make a directory wherever it was started.
+    let args = ["upper=:0", "--store", "none"];
+    let mut command = home.echoic(&[&["serve"], &args[..], &["--print"]].concat());
+    command.env("XDG_RUNTIME_DIR", "relative");
+    Serve::from(&home, &args, command).stop();
+    assert!(!home.path().join("relative").exists());
 }
 
 #[test]
