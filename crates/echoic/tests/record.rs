@@ -562,7 +562,7 @@ record.commit()
     let home = serve.home.clone();
     let mut talk = Talk::to(serve.at[0]);
     for line in ["a\n", "b\n", "c\n"] {
-        talk.ask(line, &line.to_uppercase());
+        talk.ask(line, line.to_uppercase());
     }
     drop(talk);
     serve.stop();

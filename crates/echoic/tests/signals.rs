@@ -188,7 +188,7 @@ fn stop_at_once_counts_what_is_not_recorded() {
     talk.ask("c\nd\ne\n", "C\nD\nE\n");
     for _ in 0..6 {
         let long = format!("{}\n", "x".repeat(300_000));
-        talk.ask(&long, &long.to_uppercase());
+        talk.ask(&long, long.to_uppercase());
     }
     serve.signal(Signal::TERM);
     serve.err.wait_for("again to stop at once");
