@@ -265,7 +265,8 @@ fn stop_ends_a_benchmark_that_cannot_connect_or_gets_no_answer() {
         ..plan(&endpoint.to_string())
     };
     let stopped = |plan: Plan| {
-        let runs = once(Load::Closed, Length::Count(100));
+        // So many that a greeting taken for a reply now and then does not end the run.
+        let runs = once(Load::Closed, Length::Count(1_000_000));
         measured(plan, runs, Some(Duration::from_millis(1_500)))
     };
     let unconnected = stopped(patient(full)).unwrap_err();

@@ -113,6 +113,28 @@ fn stopped_benchmark_ends_its_run_early_and_says_so() {
 }
 
 #[test]
+fn requests_due_after_a_stop_were_not_asked() {
+    let stops = StopSwitch::default();
+    let runs = Runs::Once {
+        load: Load::Open {
+            rate: 100.0,
+            arrivals: Arrivals::Constant,
+        },
+        length: Length::For(Duration::from_mins(1)),
+        warmup: Warmup::For(Duration::ZERO),
+    };
+    let measured = thread::scope(|scope| {
+        scope.spawn(|| {
+            thread::sleep(Duration::from_millis(200));
+            stops.stop();
+        });
+        benchmark(runs).run(&stops, &Recorder::default()).unwrap()
+    });
+    let asked = measured.figures.asked;
+    assert!(measured.is_cut && asked < 3_000, "{asked} of 6000");
+}
+
+#[test]
 fn replies_that_cannot_be_distinguished_are_refused_before_any_run() {
     let mut benchmark = benchmark(Runs::FirstLook {
         warmup: Warmup::Auto,

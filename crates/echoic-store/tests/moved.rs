@@ -18,7 +18,7 @@ use std::{
 use echoic_core::{
     ending::CloseReason,
     event::Outcome,
-    store::{Durability, Order, Page, Store, StoreErrorKind},
+    store::{ConversationPage, Durability, Order, Page, Store, StoreErrorKind},
 };
 use echoic_store::{FileChange, OnFileChange, SqliteReader, SqliteStore};
 use rstest::rstest;
@@ -90,6 +90,23 @@ fn read(path: &Path) -> Vec<Seen> {
 
 fn ids(exchanges: &[Seen]) -> Vec<u64> {
     exchanges.iter().map(|seen| seen.id).collect()
+}
+
+/// Returns the conversations with the numbers of their exchanges.
+fn counts(path: &Path) -> Vec<(u64, u64)> {
+    let page = ConversationPage {
+        order: Order::OldestFirst,
+        beyond: None,
+        limit: 9,
+        now: NOON,
+        without_exchanges: false,
+    };
+    let reader = SqliteReader::open(path).unwrap();
+    let found = wait(reader.conversations(&filter(""), page)).unwrap();
+    let counts = found.conversations.iter();
+    counts
+        .map(|listed| (listed.conversation.id, listed.exchanges))
+        .collect()
 }
 
 #[rstest]
@@ -174,6 +191,56 @@ fn exchanges_committed_after_a_removal_are_in_the_new_file(
     assert!(matches!(held.kind, StoreErrorKind::Held { .. }), "{held}");
     wait(moving.store.close()).unwrap();
     assert_eq!(read(&moving.path()), scenario.exchanges[2..]);
+    assert_eq!(counts(&moving.path()), [(1, 4), (2, 1)], "each counts once");
+}
+
+/// A rejected peer, or bytes that make no message: such conversations have no exchange that would bring them along.
+#[test]
+fn conversations_and_gaps_committed_after_a_removal_are_in_the_new_file() {
+    let moving = Moving::open(Durability::Normal);
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.open(2);
+    scenario.lines(1, &["a"], 1);
+    append(&moving.store, &mut scenario);
+    fs::remove_file(moving.path()).unwrap();
+    scenario.half_close(1);
+    scenario.end(1, CloseReason::PeerClosed, 0);
+    scenario.open(3);
+    scenario.end_inside(3, b"\xff\xffab");
+    scenario.gap(17);
+    append(&moving.store, &mut scenario);
+    moving.wait_for_change("continued");
+
+    let reader = SqliteReader::open(&moving.path()).unwrap();
+    let ended = |id| {
+        let conversation = wait(reader.conversation(id)).unwrap();
+        conversation.unwrap().ended.map(|(_, ending)| ending)
+    };
+    assert_eq!(ended(1).unwrap().reason, CloseReason::PeerClosed);
+    assert_eq!(ended(2), None, "it is open");
+    let inside = ended(3).unwrap();
+    assert_eq!(inside.reason, CloseReason::Incomplete);
+    assert_eq!(inside.left_over.unwrap().bytes, b"\xff\xffab");
+    let gaps = wait(reader.gaps(i64::MIN..=i64::MAX, 9)).unwrap();
+    let missing: Vec<_> = gaps.iter().map(|gap| gap.exchanges).collect();
+    assert_eq!(missing, [17]);
+}
+
+#[test]
+fn file_renamed_just_before_the_close_is_complete_and_leaves_no_log() {
+    let moving = Moving::open(Durability::Off);
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.lines(1, &["a", "b"], 2);
+    append(&moving.store, &mut scenario);
+    fs::rename(moving.path(), moving.old_path()).unwrap();
+    wait(moving.store.close()).unwrap();
+    for suffix in ["-wal", "-shm"] {
+        let left = moving.dir.path().join(format!("in/echoic.db{suffix}"));
+        assert!(!left.exists(), "{suffix}");
+    }
+    assert_eq!(read(&moving.old_path()), scenario.exchanges);
 }
 
 #[test]

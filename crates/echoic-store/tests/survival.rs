@@ -104,7 +104,8 @@ fn child_process_entry() {
         "failing writes" => with_failing_writes(&path),
         "failing sync" => with_a_failing_sync(&path),
         "failing copy" => with_a_failing_copy(&path),
-        "strict" => syncs_before_it_answers(&path),
+        "strict" => syncs_before_it_answers(&path, false),
+        "strict renamed" => syncs_before_it_answers(&path, true),
         "quiet" => syncs_when_traffic_pauses(&path),
         "failing quiet" => retries_a_failed_idle_sync(&path),
         _ => panic!("{role}"),
@@ -458,9 +459,11 @@ fn strict_append_is_synced_when_it_returns() {
     // SQLite calls fsync(2), the checkpointer fdatasync(2).
     let log = "fsync,fdatasync:error=EIO:when=1000 -P \"$DIR/echoic.db-wal\"";
     with_failing_syncs("strict", log, |_| {});
+    with_failing_syncs("strict renamed", log, |_| {});
 }
 
-fn syncs_before_it_answers(path: &Path) {
+/// `renamed`: the appends go to the file that takes the place of a renamed one.
+fn syncs_before_it_answers(path: &Path, renamed: bool) {
     let store = SqliteStore::open(path, Durability::Strict).unwrap();
     let mut scenario = Scenario::after(0);
     scenario.open(1);
@@ -470,6 +473,12 @@ fn syncs_before_it_answers(path: &Path) {
         1,
     );
     append(&store, &mut scenario);
+    if renamed {
+        fs::rename(path, path.with_file_name("old.db")).unwrap();
+        scenario.lines(1, &["goes to the old file, and makes the new one"], 1);
+        append(&store, &mut scenario);
+        assert!(path.exists());
+    }
     for number in 0..5 {
         let begun = syncs_of_the_log(path);
         scenario.lines(1, &[&format!("line {number}")], 1);

@@ -548,3 +548,41 @@ record.commit()
     let lately = log(&["--count", "since:25s"]).err;
     assert!(lately.lines().count() <= 2, "{lately}");
 }
+
+#[test]
+fn gap_among_the_last_exchanges_is_reported_with_them() {
+    const WRITER: &str = "
+import sqlite3, sys
+record = sqlite3.connect(sys.argv[1])
+at = record.execute('SELECT at FROM run ORDER BY id LIMIT 1 OFFSET 1').fetchone()[0]
+record.execute('INSERT INTO mark VALUES (0, ?, ?, 5, ?)', (at + 1, 'gap', at + 1))
+record.commit()
+";
+    let serve = Serve::start(&[":0", "--frame", "line"]);
+    let home = serve.home.clone();
+    let mut talk = Talk::to(serve.at[0]);
+    for line in ["a\n", "b\n", "c\n"] {
+        talk.ask(line, line.to_uppercase());
+    }
+    drop(talk);
+    serve.stop();
+    harness::python(WRITER, &[&home.store().display()], "").good();
+    let gaps = |last: &str| home.run(&["log", "--json", last]).err;
+    assert!(gaps("-2").contains("5 exchanges from "), "b is listed");
+    assert_eq!(gaps("-1"), "", "it is before c");
+}
+
+#[test]
+fn exchange_is_shown_from_client_to_server_in_the_records_of_both() {
+    let serve = Serve::start(&["upper=:0", "--frame", "line"]);
+    let (home, at) = (serve.home.clone(), serve.at[0].to_string());
+    let sends = ["connect", &at, "--send", "a\n", "--frame", "line"];
+    home.run(&[&sends[..], &["--store", "c.db"]].concat())
+        .good();
+    serve.stop();
+    for store in ["echoic.db", "c.db"] {
+        let shown = home.run(&["log", "--show", "--store", store]).good();
+        let shown = plain(&shown);
+        assert!(shown.contains(&format!(" → {at} (")), "{store}: {shown}");
+    }
+}

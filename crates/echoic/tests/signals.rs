@@ -123,6 +123,22 @@ fn draining(drain_timeout: &str) -> (Serve, Talk) {
     (serve, talk)
 }
 
+/// The drain lasts longer than the time within which signals are one.
+#[test]
+fn signals_together_do_not_cut_a_long_drain() {
+    for (first, second) in [
+        (Signal::INT, Signal::INT),
+        (Signal::TERM, Signal::TERM),
+        (Signal::INT, Signal::TERM),
+    ] {
+        let (mut serve, _talk) = draining("1s");
+        serve.signal(first);
+        thread::sleep(MOMENT);
+        serve.signal(second);
+        assert_eq!(serve.ends().code, Some(6), "{first:?} {second:?}");
+    }
+}
+
 #[test]
 fn hangup_is_never_a_second_signal() {
     for (first, second) in [
@@ -157,7 +173,10 @@ sys.stdin.read()
 
 #[test]
 fn stop_at_once_counts_what_is_not_recorded() {
-    let mut serve = Serve::start(&["upper=:0", "--frame", "line", "--drain-timeout", "60s"]);
+    // Each worker may have 2 MiB uncommitted; what comes then is lost at once.
+    let drops = ["--when-full=drop", "--workers=32", "--max-message=1m"];
+    let drains = ["upper=:0", "--frame", "line", "--drain-timeout", "60s"];
+    let mut serve = Serve::start(&[&drains[..], &drops].concat());
     let mut talk = Talk::to(serve.at[0]);
     talk.ask("a\nb\n", "A\nB\n");
     let home = Arc::clone(&serve.home);
@@ -167,6 +186,10 @@ fn stop_at_once_counts_what_is_not_recorded() {
     let (child, locked) = started(python.stdin(Stdio::piped()));
     locked.wait_for("locked");
     talk.ask("c\nd\ne\n", "C\nD\nE\n");
+    for _ in 0..6 {
+        let long = format!("{}\n", "x".repeat(300_000));
+        talk.ask(&long, long.to_uppercase());
+    }
     serve.signal(Signal::TERM);
     serve.err.wait_for("again to stop at once");
     thread::sleep(LATER);
@@ -182,7 +205,7 @@ fn stop_at_once_counts_what_is_not_recorded() {
     let last = serve.err.all().pop().unwrap();
     assert_eq!(
         last,
-        "stopped at once: 5 exchanges served, 2 recorded, 3 not recorded"
+        "stopped at once: 11 exchanges served, 2 recorded, 9 not recorded"
     );
     assert_eq!(home.count(&[]), 2);
 }

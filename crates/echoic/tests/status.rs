@@ -233,6 +233,25 @@ fn server_without_a_file_is_found_by_its_process() {
     // Without the variable there is no place for the socket, and the server serves all the same.
     let serve = Serve::start(&["upper=:0", "--store", "none"]);
     fails(&home, &[&serve.id().to_string()], 1, "answers nowhere");
+    serve.stop();
+    // A relative path in it is invalid: the server would make a directory wherever it was started.
+    let args = ["upper=:0", "--store", "none"];
+    let mut command = home.echoic(&[&["serve"], &args[..], &["--print"]].concat());
+    command.env("XDG_RUNTIME_DIR", "relative");
+    Serve::from(&home, &args, command).stop();
+    assert!(!home.path().join("relative").exists());
+}
+
+#[test]
+fn process_with_unix_endpoints_is_asked_at_its_status_socket() {
+    let home = Arc::new(Home::new());
+    let names = 1..=8;
+    let endpoints = names.map(|n| format!("upper=unix:{}/{n}.sock", home.path().display()));
+    let endpoints: Vec<String> = endpoints.collect();
+    let arguments: Vec<&str> = endpoints.iter().map(String::as_str).collect();
+    let serve = Serve::start_in(&home, &arguments);
+    let told = status(&home, &[&serve.id().to_string()]);
+    assert_eq!(told["pid"], serve.id());
 }
 
 #[test]

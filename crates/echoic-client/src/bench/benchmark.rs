@@ -359,3 +359,40 @@ fn repeats(
     measured.comparison = comparison;
     Ok(measured)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::figures;
+
+    #[test]
+    fn figures_are_those_of_the_last_run_at_the_rate_found() {
+        let run = |rate: Option<f64>, seconds: u64| {
+            let run = Run {
+                load: Load::Closed,
+                warmup: Duration::ZERO,
+                length: Length::For(Duration::from_secs(seconds)),
+            };
+            (rate, run, figures::tests::empty(seconds as f64))
+        };
+        // A trial at 2/s, one at 4/s that failed, the confirmation, and one that was cut.
+        let runs = || {
+            vec![
+                run(Some(2.0), 1),
+                run(None, 2),
+                run(Some(2.0), 10),
+                run(None, 3),
+            ]
+        };
+        let seconds = |found: Option<f64>| {
+            let found = found.map(|rate| Found {
+                rate,
+                is_confirmed: true,
+            });
+            run_of(found, runs()).unwrap().1.seconds
+        };
+        assert!((seconds(Some(2.0)) - 10.0).abs() < 0.1, "the confirmation");
+        assert!((seconds(None) - 3.0).abs() < 0.1, "the last one");
+        assert!(run_of(None, Vec::new()).is_none());
+    }
+}

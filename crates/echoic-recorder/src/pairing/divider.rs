@@ -79,3 +79,29 @@ impl Divider {
         Some((at, mem::take(&mut self.buffer)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_bytes_that_break_the_framing_are_the_ones_kept() {
+        let mut divider = Divider::new("u16be".parse().unwrap(), 100);
+        let at = Instant::now();
+        for (read, messages) in [
+            (
+                &b"\x00\x02OK\xff\xffab"[..],
+                &[&b"\x00\x02OK"[..], b"\xff\xffab"][..],
+            ),
+            (b"\xff\xfecd", &[b"\xff\xfecd"]),
+            (b"\x00\x09x", &[]),
+        ] {
+            assert_eq!(divider.divide(at, read, false), messages);
+            let left = divider.left_over().unwrap();
+            assert_eq!(
+                (left.claimed, &left.bytes[..]),
+                (Some(65535), &b"\xff\xffab"[..])
+            );
+        }
+    }
+}

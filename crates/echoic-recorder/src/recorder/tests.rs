@@ -309,6 +309,25 @@ async fn failure_tells_the_error_of_the_store() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn failure_does_not_tell_an_error_from_before_the_last_commit() {
+    let mut recording = Recording::start(StoreMode::Fails, RecorderOptions::default()).await;
+    let mut talk = recording.talk(0);
+    recording.record(&mut talk, 10);
+    sleep(SECOND).await;
+    recording.store.set(StoreMode::Commits);
+    sleep(SECOND).await;
+    assert!(talk.is_committed().await);
+    recording.store.set(StoreMode::Hangs);
+    recording.record(&mut talk, 10);
+    sleep(6 * SECOND).await;
+    let failure = recording.recorder.status().failure.unwrap();
+    assert_eq!(failure.why, "the store gave no answer");
+    recording.store.set(StoreMode::Commits);
+    sleep(SECOND).await;
+    recording.close(SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn transient_store_error_is_not_a_failure() {
     let options = RecorderOptions {
         hold_replies: true,

@@ -19,31 +19,35 @@ struct Table {
 /// Column `count` of the table `run`.
 const RUN_COUNT: usize = 3;
 
-/// Rows that go along. `?1` is an id of an exchange: what was stored after it goes along.
+/// Ids of conversations that go along: open ones, and those whose end was stored since. One without an exchange since then
+/// ended at the last exchange before, as earlier ones may have.
+const CONVERSATIONS: &str = "(SELECT id FROM conversation WHERE last_run IS NULL OR last_run > ?1
+    OR last_run = ?1 AND server = (SELECT max(key) FROM server))";
+
+/// Rows that go along. `?1` is an id of an exchange: what was stored after it goes along. It is NULL for a renamed file.
 const SELECTED: [(&str, &str); 7] = [
-    ("endpoint", "SELECT * FROM endpoint WHERE ?1 IS NOT NULL"),
+    ("endpoint", "SELECT * FROM endpoint WHERE ?1 IS ?1"),
     (
         "server",
-        "SELECT * FROM server WHERE key >= (SELECT max(key) FROM server) - 15 AND ?1 IS NOT NULL
+        "SELECT * FROM server WHERE key >= (SELECT max(key) FROM server) - 15 AND ?1 IS ?1
             OR key IN (SELECT server FROM conversation WHERE last_run IS NULL)",
     ),
     (
         "batch",
-        "SELECT * FROM batch WHERE server >= (SELECT max(key) FROM server) - 15 AND ?1 IS NOT NULL",
+        "SELECT * FROM batch WHERE server >= (SELECT max(key) FROM server) - 15 AND ?1 IS ?1",
     ),
     (
         "conversation",
-        "SELECT * FROM conversation WHERE last_run IS NULL OR last_run > ?1",
+        "SELECT * FROM conversation WHERE id IN $conversations",
     ),
     (
         "left_over",
-        "SELECT * FROM left_over WHERE conversation IN
-            (SELECT id FROM conversation WHERE last_run > ?1)",
+        "SELECT * FROM left_over WHERE conversation IN $conversations",
     ),
     (
         "mark",
-        "SELECT * FROM mark WHERE ?1 IS NOT NULL AND conversation IN
-            (SELECT id FROM conversation WHERE last_run IS NULL)",
+        // Those of no conversation are gaps.
+        "SELECT * FROM mark WHERE conversation IN $conversations OR conversation = 0 AND ?1 IS NOT NULL",
     ),
     ("run", "SELECT * FROM run WHERE id > ?1"),
 ];
@@ -57,14 +61,16 @@ impl Carried {
         }
     }
 
-    /// Reads what goes along, and of closed conversations and exchanges what was stored after the exchange `since`.
+    /// Reads what goes along, of closed conversations and exchanges what was stored after the exchange `since`. Without
+    /// `since` those stay.
     pub(super) fn read(
         connection: &Connection,
         state: State,
-        since: u64,
+        since: Option<u64>,
     ) -> rusqlite::Result<Self> {
-        let read = |(name, sql)| {
-            let mut statement = connection.prepare(sql)?;
+        let read = |(name, sql): (_, &str)| {
+            let sql = sql.replace("$conversations", CONVERSATIONS);
+            let mut statement = connection.prepare(&sql)?;
             let columns = statement.column_count();
             let rows = statement
                 .query_map([since], |row| (0..columns).map(|at| row.get(at)).collect())?

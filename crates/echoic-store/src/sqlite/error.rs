@@ -97,6 +97,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn looking_for_the_cause_of_an_error_leaves_no_file() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let error = Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR_WRITE), None);
+        let told = write_error(&dir.path().join("a.db"), &error);
+        assert!(
+            matches!(told.kind, StoreErrorKind::Failed { .. }),
+            "{told}: this disk has room"
+        );
+        assert_eq!(dir.path().read_dir().unwrap().count(), 0);
+    }
+
+    #[test]
     fn full_disk_and_quota_are_told_with_the_error_of_the_system() {
         for (kind, text) in [
             (io::ErrorKind::StorageFull, "No space left on device"),

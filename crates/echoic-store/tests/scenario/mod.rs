@@ -218,6 +218,19 @@ impl Scenario {
         }));
     }
 
+    /// Records that exchanges are missing.
+    pub(crate) fn gap(&mut self, exchanges: u64) {
+        self.now += 1;
+        self.batch.events.push(Event::Mark(Mark {
+            conversation: 0,
+            at: self.now,
+            what: Marked::Gap {
+                exchanges,
+                since: self.now,
+            },
+        }));
+    }
+
     /// Ends a conversation inside the message that begins with `bytes`.
     pub(crate) fn end_inside(&mut self, id: ConversationId, bytes: &[u8]) {
         self.end(id, CloseReason::Incomplete, 0);

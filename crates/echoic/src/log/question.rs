@@ -127,4 +127,12 @@ mod tests {
         assert_eq!(listed(Some(7), Some(5), false), 5);
         assert_eq!(Limits::new(Some(3), Some(5), false).in_all, 5);
     }
+
+    #[test]
+    fn default_limits_exchanges_and_an_asked_one_conversations_too() {
+        let default = Limits::new(None, None, true);
+        assert_eq!(default.left(LISTED_DEFAULT), u64::MAX);
+        let asked = Limits::new(Some(3), None, true);
+        assert_eq!((asked.left(1), asked.left(3), asked.left(9)), (2, 0, 0));
+    }
 }

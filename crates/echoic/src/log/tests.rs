@@ -265,6 +265,8 @@ fn long_listing_of_the_last_is_complete() {
     }
     let (listed, _) = printed_of(1_100, "", Some(2_000));
     assert_eq!(listed[0], 1, "there are fewer");
+    let (listed, _) = printed_of(1_100, "id:<=1100", Some(1_100));
+    assert_eq!(listed, (1..=1_100).collect::<Vec<_>>(), "exactly as many");
 }
 
 /// The orders that `-f` refuses look at the same exchanges.

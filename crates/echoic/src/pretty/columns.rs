@@ -212,6 +212,8 @@ mod tests {
         }
         assert!(excerpt(line.as_bytes(), Some(0..3), 23).starts_with("hay"));
         assert!(excerpt(b"0123456789abcdef", Some(12..16), 8).ends_with("cdef"));
+        // It begins before the cut and ends after it.
+        assert!(excerpt(b"0123456789abcdef", Some(6..9), 8).contains("678"));
     }
 
     #[test]

@@ -69,7 +69,7 @@ fn scripts_retain_a_redirected_log() {
         {
             assert!(
                 !line.contains("/dev/stderr") && !line.contains("/dev/stdout"),
-                "{}:{number} opens the file that its output goes to, which truncates it: use >(cat >&2)",
+                "{}:{number} opens the file that its output goes to, which truncates it: use >&2",
                 path.display()
             );
         }

@@ -59,7 +59,7 @@ impl Writer {
         let syncs = self.durability == Durability::Strict;
         self.commit(syncs, |transaction, cache| cache.write_counts(transaction))?;
         let state = self.cache.state;
-        let since = if is_removed { self.seen } else { state }.last_exchange;
+        let since = is_removed.then_some(self.seen.last_exchange);
         let carried =
             Carried::read(self.connect()?, state, since).map_err(|why| self.check_error(&why))?;
         if !is_removed {
