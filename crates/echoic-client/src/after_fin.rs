@@ -121,3 +121,60 @@ impl AfterFin {
 fn unacknowledged(link: &Link) -> u64 {
     link.send_queue().map_or(0, |queue| queue.unacknowledged)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Write,
+        net::{Shutdown, TcpListener, TcpStream},
+        os::unix::net::UnixStream,
+    };
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    /// A link whose peer has reset the connection, and the state after its FIN at `now`.
+    fn reset_by_the_peer(now: Instant) -> (Link, AfterFin) {
+        let (ours, peer) = UnixStream::pair().unwrap();
+        (&ours).write_all(b"unread").unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let link = Link::unix(tokio::net::UnixStream::from_std(ours).unwrap(), None);
+        let after_fin = AfterFin::new(&link, now);
+        drop(peer);
+        (link, after_fin)
+    }
+
+    #[tokio::test]
+    async fn reset_that_may_answer_a_probe_of_the_kernel_cuts_nothing() {
+        let now = Instant::now();
+        for (later, wrote, cut) in [
+            (Duration::ZERO, false, true),
+            (PROBED_AFTER, false, false),
+            (PROBED_AFTER, true, true),
+        ] {
+            let (link, mut after_fin) = reset_by_the_peer(now);
+            if wrote {
+                after_fin.note_write(now);
+            }
+            let look = after_fin.look(&link, false, 6, now + later);
+            assert_eq!(look, Look::Over { cut }, "{later:?} {wrote}");
+        }
+    }
+
+    #[tokio::test]
+    async fn kernel_probes_a_tcp_peer_after_its_fin() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        peer.shutdown(Shutdown::Write).unwrap();
+        let same = ours.try_clone().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let link = Link::tcp(tokio::net::TcpStream::from_std(ours).unwrap(), None);
+        assert!(!SockRef::from(&same).keepalive().unwrap());
+        AfterFin::new(&link, Instant::now());
+        assert!(SockRef::from(&same).keepalive().unwrap());
+        // Later than a reset that answers our bytes.
+        assert!(SockRef::from(&same).tcp_keepalive_time().unwrap() > PROBED_AFTER);
+    }
+}

@@ -12,8 +12,11 @@ mod verdict;
 
 use std::time::Duration;
 
-use echoic_core::endpoint::{Endpoint, Host, HostPort};
-use echoic_wire::eyeballs::LookupFailure;
+use echoic_core::{
+    endpoint::{Endpoint, Host, HostPort},
+    event::Address,
+};
+use echoic_wire::{eyeballs::LookupFailure, resolve};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep_until, timeout},
@@ -27,8 +30,8 @@ pub use self::{
     verdict::{Advice, State, Verdict},
 };
 
-/// Time by which a round with a [`ServiceCheck`] may pass the deadline of the wait.
-const CHECK_GRACE: Duration = Duration::from_millis(200);
+/// Time by which a round may pass the deadline of the wait, so that it tells what had no answer by then.
+const GRACE: Duration = Duration::from_millis(200);
 
 /// Time between the starts of two rounds while waiting for the endpoint.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
@@ -43,7 +46,7 @@ const PORT_CHECK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Tries to reach `endpoint`, once or until it can be reached.
 ///
 /// Ends within the sum of the timeout for the name, the staggered starts of the race (250 ms for each address) and the
-/// timeout for one address; with [`ProbeOptions::wait`], within that time.
+/// timeout for one address; with [`ProbeOptions::wait`], within that time, and 200 ms more if it ends during a round.
 pub async fn probe(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
     let began = Instant::now();
     let Some(wait) = options.wait else {
@@ -59,13 +62,7 @@ pub async fn probe(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
             timeout: options.timeout.min(left),
             ..options.clone()
         };
-        // An answer is awaited until the deadline itself, and its absence is then reported.
-        let grace = if options.check.is_some() {
-            CHECK_GRACE
-        } else {
-            Duration::ZERO
-        };
-        let found = timeout(left + grace, probe_once(endpoint, &options)).await;
+        let found = timeout(left + GRACE, probe_once(endpoint, &options)).await;
         let found = found.ok();
         let over = found.as_ref().is_some_and(Report::is_ready)
             || Instant::now() + RETRY_INTERVAL >= deadline;
@@ -74,7 +71,7 @@ pub async fn probe(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
             (Some(found), Some(last)) if cut_short && found.is_silent() => last,
             (Some(found), _) => found,
             (None, Some(last)) => last,
-            (None, None) => Report::silent(endpoint.clone(), &options),
+            (None, None) => silent(endpoint, &options).await,
         };
         report.rounds = rounds;
         report.waited = Some(began.elapsed());
@@ -85,6 +82,28 @@ pub async fn probe(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
         sleep_until(round + RETRY_INTERVAL).await;
     }
     unreachable!("invariant: the loop only ends by return")
+}
+
+/// Returns the report of a round that ended before it had any result: no address that needs no lookup has answered.
+async fn silent(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
+    let addresses = match endpoint {
+        Endpoint::Tcp(at) | Endpoint::Udp(at) if !matches!(at.host, Host::Name(_)) => {
+            let addrs = resolve(at, options.timeout).await.unwrap_or_default();
+            addrs.into_iter().map(Address::from).collect()
+        }
+        Endpoint::Unix(name) | Endpoint::Unixgram(name) => vec![Address::Unix(Some(name.clone()))],
+        Endpoint::Tcp(_) | Endpoint::Udp(_) | Endpoint::Fd(_) => vec![],
+    };
+    let tries = addresses.into_iter().map(|address| Attempt {
+        address,
+        started: Duration::ZERO,
+        ended: options.timeout,
+        outcome: AttemptOutcome::Silent,
+    });
+    let mut report = Report::new(endpoint.clone(), options.timeout);
+    report.took = options.timeout;
+    report.tries = tries.collect();
+    report
 }
 
 async fn probe_once(endpoint: &Endpoint, options: &ProbeOptions) -> Report {

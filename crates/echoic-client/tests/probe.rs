@@ -95,18 +95,38 @@ async fn probe_all_tries_every_address_of_localhost() {
     }
 }
 
-#[tokio::test]
-async fn full_backlog_times_out_after_the_requested_time() {
+/// An address that gives no answer, and what keeps it so: a listener whose queue is full.
+fn full_backlog() -> (SocketAddr, socket2::Socket, [TcpStream; 2]) {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket
         .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
         .unwrap();
     socket.listen(1).unwrap();
     let addr = socket.local_addr().unwrap().as_socket().unwrap();
-    let _waiting = [
-        TcpStream::connect(addr).unwrap(),
-        TcpStream::connect(addr).unwrap(),
-    ];
+    let waiting = [(); 2].map(|()| TcpStream::connect(addr).unwrap());
+    (addr, socket, waiting)
+}
+
+#[tokio::test]
+async fn wait_that_ends_within_a_round_tells_what_was_tried() {
+    let (addr, _listener, _waiting) = full_backlog();
+    for (all, count) in [(false, 1), (true, 3)] {
+        let options = ProbeOptions {
+            timeout: SOON,
+            wait: Some(Duration::from_millis(300)),
+            all,
+            count,
+            ..ProbeOptions::default()
+        };
+        let report = probed(&addr.to_string(), &options).await;
+        assert_eq!(report.verdict().state, State::TimedOut, "{report:?}");
+        assert!(report.waited.unwrap() < SOON, "{report:?}");
+    }
+}
+
+#[tokio::test]
+async fn full_backlog_times_out_after_the_requested_time() {
+    let (addr, _listener, _waiting) = full_backlog();
     let began = Instant::now();
     let options = ProbeOptions {
         timeout: Duration::from_millis(1100),

@@ -96,6 +96,8 @@ async fn send_queue_of_a_full_socket_is_all_that_was_written() {
     let queue = link.send_queue().unwrap();
     assert_eq!(queue.total(), written, "{queue:?}");
     assert!(queue.unacknowledged > 0, "{queue:?}");
+    poll_fn(|cx| link.poll_finish(cx)).await.unwrap();
+    assert_eq!(link.send_queue(), Some(queue), "without the FIN");
     let (mut link, _peer) = unix();
     let written = fill(&mut link).await;
     queue_of(&link, unread(written)).await;

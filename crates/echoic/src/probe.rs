@@ -5,7 +5,7 @@ mod json;
 mod text;
 mod words;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use echoic_client::probe::{Advice, ProbeOptions, State, probe};
 use tokio::runtime;
@@ -18,6 +18,9 @@ use crate::{
     explain,
     term::{OutputError, Payload},
 };
+
+/// Time for an endpoint after others that have used up the wait: each is tried once.
+const WAIT_MIN: Duration = Duration::from_millis(250);
 
 /// Probes the endpoints one after the other and prints a report for each. The exit code is that of the first endpoint that
 /// could not be reached.
@@ -42,12 +45,15 @@ async fn probe_all(plan: &Plan, exit: &mut Exit) -> Result<(), OutputError> {
     let began = Instant::now();
     let mut payload = Payload::new(plan.json);
     for (number, target) in plan.targets.iter().enumerate() {
+        let least = if number > 0 { WAIT_MIN } else { Duration::ZERO };
         let options = ProbeOptions {
             timeout: plan.timeout,
             all: plan.all,
             count: plan.count,
             check: plan.check.clone(),
-            wait: plan.wait.map(|wait| wait.saturating_sub(began.elapsed())),
+            wait: plan
+                .wait
+                .map(|wait| wait.saturating_sub(began.elapsed()).max(least)),
             explain: plan.explain.then(explain::on_stderr),
         };
         let Target {

@@ -704,6 +704,48 @@ fn waiting_ends_when_the_server_appears_or_at_the_deadline() {
     drop(server);
 }
 
+#[test]
+fn endpoints_share_the_wait_and_each_is_tried() {
+    let home = Home::new();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let good = server.local_addr().unwrap().to_string();
+    let gone = {
+        TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .to_string()
+    };
+    let ran = home.run(&["probe", "--json", "--wait", "1s", &gone, &gone, &good]);
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    let reports = String::from_utf8(ran.out).unwrap();
+    let [first, second, third] = [0, 1, 2].map(|number| {
+        let line = reports.lines().nth(number).unwrap();
+        serde_json::from_str::<Value>(line).unwrap()
+    });
+    assert!(first["rounds"].as_u64().unwrap() > 1, "{first}");
+    assert_eq!(
+        (&second["state"], &second["rounds"]),
+        (&"refused".into(), &1.into()),
+        "the first has used up the wait"
+    );
+    assert_eq!(third["state"], "reachable", "{third}");
+    // Nothing is left of the wait after an endpoint that gives no answer.
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let silent = format!("udp://{}", socket.local_addr().unwrap());
+    let slow = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let good = format!("udp://{}", slow.local_addr().unwrap());
+    thread::spawn(move || {
+        let (_, from) = slow.recv_from(&mut [0; 9]).unwrap();
+        thread::sleep(Duration::from_millis(50));
+        slow.send_to(b"here", from).unwrap();
+    });
+    let ran = home.run(&["probe", "--wait", "300ms", &silent, &good]);
+    assert_eq!(ran.code, Some(5), "{ran:?}");
+    let out = String::from_utf8_lossy(&ran.out);
+    assert!(out.contains("verdict: open"), "{out}");
+}
+
 /// Serves each connection with `serve`, which gets the number of those before.
 fn tcp_server(mut serve: impl FnMut(usize, TcpStream) + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

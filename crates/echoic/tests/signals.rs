@@ -313,6 +313,33 @@ fn client_record_is_complete_after_signals() {
 }
 
 #[test]
+fn client_stopped_at_once_counts_what_is_not_recorded() {
+    let serve = Serve::start(&["echo=:0", "--frame", "line", "--store", "none"]);
+    let home = Home::new();
+    let at = serve.at[0].to_string();
+    let mut connect = home.echoic(&["connect", &at, "--frame", "line", "--store", "echoic.db"]);
+    connect.stdin(Stdio::piped()).stderr(Stdio::piped());
+    let (mut connect, lines) = started(&mut connect);
+    let mut stdin = connect.0.stdin.take().unwrap();
+    stdin.write_all(b"recorded\n").unwrap();
+    lines.wait_for("recorded");
+    until("it is recorded", || home.count(&[]) == 1);
+    let mut python = tool("python3", "python3");
+    python.args(["-c", LOCKER]).arg(home.store());
+    let (_locker, locked) = started(python.stdin(Stdio::piped()));
+    locked.wait_for("locked");
+    stdin.write_all(b"not recorded\n").unwrap();
+    lines.wait_for("not recorded");
+    signal(&connect.0, Signal::TERM);
+    thread::sleep(LATER);
+    signal(&connect.0, Signal::TERM);
+    let status = wait_for_end(&mut connect.0, harness::SOON).unwrap();
+    assert_eq!(status.code(), Some(130));
+    let err = std::io::read_to_string(connect.0.stderr.take().unwrap()).unwrap();
+    assert!(err.contains("1 exchange was not recorded in"), "{err}");
+}
+
+#[test]
 fn client_ignores_a_hangup_that_was_ignored() {
     let serve = Serve::start(&["echo=:0", "--frame", "line"]);
     let at = serve.at[0].to_string();

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use echoic_core::{endpoint::Endpoint, event::Address};
 use echoic_wire::eyeballs::{self, Answer};
 
-use super::{dns::Dns, options::ProbeOptions, service::ServiceAnswer};
+use super::{dns::Dns, service::ServiceAnswer};
 
 /// Result of a probe. All times are relative to its start.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct Report {
     pub dns: Option<Dns>,
     /// All attempts, in the order of their start.
     pub tries: Vec<Attempt>,
-    /// The answer to [`ProbeOptions::check`], if the endpoint was reachable.
+    /// The answer to [`ProbeOptions::check`](super::ProbeOptions::check), if the endpoint was reachable.
     pub answer: Option<ServiceAnswer>,
     /// Addresses that were not tried because the race ended before their turn.
     pub untried: Vec<SocketAddr>,
@@ -28,7 +28,7 @@ pub struct Report {
     pub took: Duration,
     /// Number of rounds.
     pub rounds: u32,
-    /// Time spent waiting for the endpoint to become reachable, with [`ProbeOptions::wait`].
+    /// Time spent waiting for the endpoint to become reachable, with [`ProbeOptions::wait`](super::ProbeOptions::wait).
     pub waited: Option<Duration>,
 }
 
@@ -105,14 +105,6 @@ impl Report {
             took: Duration::ZERO,
             rounds: 1,
             waited: None,
-        }
-    }
-
-    /// Creates the report of a round that ended before it had any result.
-    pub(super) fn silent(endpoint: Endpoint, options: &ProbeOptions) -> Self {
-        Self {
-            took: options.timeout,
-            ..Self::new(endpoint, options.timeout)
         }
     }
 

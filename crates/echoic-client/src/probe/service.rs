@@ -196,3 +196,26 @@ fn outcome(answer: &ServiceAnswer, is_stream: bool, local: Option<Address>) -> A
         _ => AttemptOutcome::Silent,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, net::Shutdown, os::unix::net::UnixStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn answer_of_a_peer_that_takes_no_request_counts() {
+        let (ours, mut peer) = UnixStream::pair().unwrap();
+        peer.write_all(b"ready\n").unwrap();
+        peer.shutdown(Shutdown::Read).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let link = Link::unix(tokio::net::UnixStream::from_std(ours).unwrap(), None);
+        let check = ServiceCheck {
+            sends: vec![b"hello\n".to_vec()],
+            expected: "ready".parse().unwrap(),
+        };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let answer = check.ask(link, deadline).await;
+        assert!(answer.failure.is_none(), "{answer:?}");
+    }
+}

@@ -28,7 +28,7 @@ use echoic_core::{
     ending::{CloseReason, Ending},
     endpoint::Shape,
     event::{Address, EndpointInfo, Opened, Protocol, Role},
-    framing::Framing,
+    framing::{Framing, FramingPair},
     limits::Limits,
     message::{Replies, Run},
     service::{
@@ -59,7 +59,7 @@ const AMPLE: usize = usize::MAX;
 
 /// Settings of a conversation under test.
 struct Setup {
-    framing: Framing,
+    framing: FramingPair,
     limits: Limits,
     options: RecorderOptions,
     store: Arc<TestStore>,
@@ -95,9 +95,9 @@ struct End {
 }
 
 impl Setup {
-    fn new(framing: Framing) -> Self {
+    fn new(framing: impl Into<FramingPair>) -> Self {
         Self {
-            framing,
+            framing: framing.into(),
             limits: Limits::default(),
             options: RecorderOptions::default(),
             store: TestStore::new(StoreMode::Commits),
@@ -220,13 +220,13 @@ fn address(port: u16) -> Address {
     Address::Net(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
-fn conversation(recorder: &Recorder, framing: Framing) -> (Known, Opened, Journal) {
+fn conversation(recorder: &Recorder, framing: FramingPair) -> (Known, Opened, Journal) {
     let (conversation, journal) = recorder.journal(0);
     let known = Known {
         conversation,
         remote: address(40_000),
         local: address(5000),
-        framing: framing.into(),
+        framing,
         shape: Shape::Stream,
     };
     let opened = Opened {
@@ -239,7 +239,7 @@ fn conversation(recorder: &Recorder, framing: Framing) -> (Known, Opened, Journa
             name: "tcp:5000".into(),
             proto: Protocol::Tcp,
             service: "test".into(),
-            framing: framing.into(),
+            framing,
         }),
     };
     (known, opened, journal)

@@ -176,6 +176,25 @@ fn sends_end_when_each_is_answered_without_the_linger_timeout() {
 }
 
 #[test]
+fn hold_option_waits_for_more_than_the_answers() {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
+    let endpoint = format!("udp://{}", socket.local_addr().unwrap());
+    let answering = thread::spawn(move || {
+        let (_, from) = socket.recv_from(&mut [0; 9]).unwrap();
+        socket.send_to(b"answer ", from).unwrap();
+        thread::sleep(Duration::from_millis(300));
+        socket.send_to(b"and more", from).unwrap();
+        socket
+    });
+    let hold = ["--send", "x", "--hold", "--idle-timeout", "2s"];
+    let output = run(&[&[endpoint.as_str()], &hold[..]].concat(), b"");
+    answering.join().unwrap();
+    assert_code(&output, 5);
+    assert_eq!(output.stdout, b"answer and more");
+}
+
+#[test]
 fn udp_is_never_said_to_be_connected() {
     let (endpoint, answering) = picky(|_| true, 1);
     let output = run(&[&endpoint, "--send", "x", "--verbose"], b"");

@@ -79,7 +79,7 @@ impl Script {
         runtime.block_on(async {
             let (link, peer) = wire(100);
             let (recorder, began) = (Recorder::none(), Instant::now());
-            let (known, opened, journal) = conversation(&recorder, self.framing);
+            let (known, opened, journal) = conversation(&recorder, self.framing.into());
             let drain = Drain::default();
             let context = SessionContext {
                 limits: Arc::new(Limits {

@@ -2,7 +2,7 @@
 
 use echoic_core::left_over::LeftOver;
 
-use super::{spawned::echo_spawned, *};
+use super::{spawned::echo_spawned, wire::Line, *};
 
 fn framing(text: &str) -> Framing {
     text.parse().unwrap()
@@ -129,4 +129,19 @@ async fn first_4_kib_of_a_long_message_are_kept() {
     assert_eq!(end.reason(), CloseReason::MessageTooLong);
     let left = end.ending.left_over.unwrap();
     assert_eq!((left.total, left.bytes.len()), (20_000, 4_096));
+}
+
+/// The two directions may have framings of their own.
+#[tokio::test(start_paused = true)]
+async fn header_is_read_by_the_framing_of_what_the_peer_sends() {
+    for (framings, claimed) in [("u8/line", Some(9)), ("line/u8", None)] {
+        let framings: FramingPair = framings.parse().unwrap();
+        let talk = Setup::new(framings).talk(echo()).await;
+        talk.peer.send(b"\x09ab");
+        talk.peer.until("read", Line::incoming_is_empty).await;
+        talk.peer.reset();
+        let end = talk.end().await;
+        assert_eq!(end.reason(), CloseReason::PeerReset);
+        assert_eq!(end.ending.left_over, left_over(3, claimed, b"\x09ab"));
+    }
 }
