@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    after_fin::{AfterFin, Look},
+    after_fin::AfterFin,
     counts::{Counts, Tally},
     ending::{ConversationSummary, Ending, TimeoutKind},
     observer::{Observer, WireEvent},
@@ -434,34 +434,6 @@ impl Conversation {
         })
     }
 
-    /// Looks whether the peer, which has sent its FIN, is still there.
-    fn look_at_peer(&mut self) -> Option<Ending> {
-        let after_fin = self.after_fin.as_mut()?;
-        let (now, finished) = (Instant::now(), self.write_half == WriteHalf::Finished);
-        let sent = self.tally.counts.sent.bytes;
-        match after_fin.look(&self.link, finished, sent, now) {
-            Look::Over { cut } => {
-                self.upload_cut = cut;
-                return Some(Ending::PeerClosed);
-            }
-            Look::Progress => self.last_write = now,
-            Look::Wait => {}
-        }
-        if after_fin.is_report_due(now) && self.write_half == WriteHalf::Open {
-            after_fin.reported = true;
-            self.events.push_back(ClientEvent::HalfClosed);
-        }
-        None
-    }
-
-    /// Ends our half after the peer's if it was open only for the peer ([`ClientCommand::Hold`]).
-    fn finish_if_held(&mut self, no_commands: bool) {
-        let is_done = self.holds && self.after_fin.is_some() && !self.is_sending() && no_commands;
-        if is_done && self.write_half == WriteHalf::Open {
-            self.write_half = WriteHalf::Finishing;
-        }
-    }
-
     /// Starts one command; `None` means that the sender was dropped.
     fn execute(&mut self, command: Option<ClientCommand>, observer: &mut impl Observer) {
         match command {
@@ -486,19 +458,6 @@ impl Conversation {
             send(event);
             self.restart_timeouts();
         }
-    }
-
-    /// Restarts the timeouts if the deadline was noticed as late as if this process had been stopped, or the machine
-    /// suspended. What arrived meanwhile is then read first.
-    fn was_stopped(&mut self, deadline: Option<(Instant, Deadline)>) -> bool {
-        let was_stopped = deadline.is_some_and(|(at, kind)| {
-            matches!(kind, Deadline::Timeout(_) | Deadline::Settled)
-                && at.elapsed() >= DEADLINE_LATE
-        });
-        if was_stopped {
-            self.restart_timeouts();
-        }
-        was_stopped
     }
 
     /// Restarts the timeouts after a delay on our side, which must not count against the peer.
