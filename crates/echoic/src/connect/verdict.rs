@@ -218,20 +218,23 @@ fn of_any(conversation: &ConversationSummary, timeouts: &Timeouts) -> CommandRes
                 format!("{what} for {span} ({flag}){unsent}"),
             )
         }
-        Ending::Failed(error) if error.kind() == io::ErrorKind::ConnectionRefused => failed(
+        Ending::Failed(error) => of_error(error, &unsent),
+    }
+}
+
+/// Returns the result of an error of the socket; `unsent` is the end of its message.
+fn of_error(error: &io::Error, unsent: &str) -> CommandResult {
+    if error.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error()) {
+        let why = "a message is too long for a datagram; UDP takes at most 65507 bytes";
+        return failed(Exit::System, format!("{why}{unsent}"));
+    }
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => failed(
             Exit::Refused,
             format!("datagram refused: nothing listens at this address{unsent}"),
         ),
-        Ending::Failed(error) if error.raw_os_error() == Some(Errno::MSGSIZE.raw_os_error()) => {
-            failed(
-                Exit::System,
-                format!(
-                    "a message is too long for a datagram; UDP takes at most 65507 bytes{unsent}"
-                ),
-            )
-        }
-        Ending::Failed(error) => {
-            let exit = if error.kind() == io::ErrorKind::TimedOut {
+        kind => {
+            let exit = if kind == io::ErrorKind::TimedOut {
                 Exit::TimedOut
             } else {
                 Exit::Cut

@@ -92,7 +92,8 @@ impl Session {
     pub(super) async fn linger(&mut self, reason: CloseReason) -> io::Result<()> {
         let mut linger = self.start_linger(reason);
         loop {
-            let mut deadline = linger.end();
+            // At the stop an idle connection was over before it came here: that is no deadline noticed late.
+            let mut deadline = linger.end().max(Instant::now());
             if linger.looks {
                 let progress = &self.timestamps.progress;
                 deadline = deadline.min(progress.next_look(linger.silent_since, linger.timeout));
