@@ -17,14 +17,16 @@ use trials_crash::program::{Running, SOON, command};
 use trials_disk::{load::Load, record::read};
 use trials_report::{Row, Scale, program};
 
-/// Returns the files in a folder, except the WAL index and the lock.
+/// Returns the files in a folder, except the WAL index, the lock and the socket of `echoic status`.
 fn listing(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let files = fs::read_dir(folder)
         .unwrap()
         .map(|file| file.unwrap().path());
     let ours = |path: &PathBuf| {
         let name = path.to_string_lossy();
-        !name.ends_with("-shm") && !name.ends_with("-lock")
+        !["-shm", "-lock", "-status"]
+            .iter()
+            .any(|end| name.ends_with(end))
     };
     files
         .filter(ours)
