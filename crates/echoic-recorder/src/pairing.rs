@@ -131,7 +131,8 @@ impl Pairing {
         !self.replies.is_empty()
     }
 
-    /// Returns the bytes replied that made no message, to be asked before [`Self::finish`]; they are part of a reply too.
+    /// Returns the bytes replied that made no message, to be asked before [`Self::end_of_input`]; they are part of a reply
+    /// too.
     pub fn left_over(&self) -> Option<Box<LeftOver>> {
         self.replies.left_over()
     }

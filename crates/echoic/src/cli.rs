@@ -62,7 +62,7 @@ Environment, where no option says otherwise; an option of an endpoint comes
 before both, and what does not apply to an endpoint is ignored there:
   ECHOIC_AS          --as of serve
   ECHOIC_FRAME       --frame of serve, connect and bench
-  ECHOIC_STORE       --store of serve, log and bench
+  ECHOIC_STORE       --store of serve, log, bench and status
   ECHOIC_DURABILITY  --durability of serve
   ECHOIC_RETENTION   --retention of serve
   ECHOIC_LOG         what echoic logs about itself: debug, echoic_server=trace
