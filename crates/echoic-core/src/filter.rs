@@ -74,15 +74,16 @@ impl Filter {
         }
     }
 
-    /// Whether it has a condition on the state or the end of conversations, and none on exchanges. Conversations
+    /// Whether it has a condition on the id, the state or the end of conversations, and none on exchanges. Conversations
     /// without exchanges can then match too.
     pub fn is_about_conversations(&self) -> bool {
-        let mut has_state = false;
+        let mut names_conversations = false;
         let all_of_conversations = self.expr().all_atoms(&mut |atom| {
-            has_state |= matches!(atom, Atom::End(_) | Atom::Is(_));
+            names_conversations |=
+                matches!(atom, Atom::Conversation(_) | Atom::End(_) | Atom::Is(_));
             atom.is_of_conversation()
         });
-        all_of_conversations && has_state
+        all_of_conversations && names_conversations
     }
 
     /// Returns its conditions on conversations: peer, endpoint, id, state and end; `after:` and `before:` then apply to

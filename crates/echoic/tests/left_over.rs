@@ -52,11 +52,13 @@ fn conversation_of_another_protocol_alone_is_shown_with_a_guess() {
     );
     let note = "length 5635 claimed by 16 03; looks like a TLS ClientHello";
     assert_eq!(end["left"]["note"], note);
-    let shown = plain(&home.run(&["log", "end:limit", "--show"]).good());
-    assert!(
-        shown.contains(&format!("10 B made no message: {note}")),
-        "{shown}"
-    );
+    for filter in ["end:limit", "conv:1"] {
+        let shown = plain(&home.run(&["log", filter, "--show"]).good());
+        assert!(
+            shown.contains(&format!("10 B made no message: {note}")),
+            "{filter}: {shown}"
+        );
+    }
 }
 
 #[test]
