@@ -21,7 +21,7 @@ pub struct Ending {
     /// the connection before the peer has read the last reply (lingering close).
     pub discarded: u64,
     /// Bytes that made no message, if there were any. They count as received. In a box, since most endings have none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub left_over: Option<Box<LeftOver>>,
 }
 
@@ -60,12 +60,19 @@ pub enum CloseReason {
     Denied,
     /// The peer did not finish the handshake of a layer (TLS) within the handshake timeout.
     HandshakeTimeout,
+    /// The peer ended its stream (FIN) without the close message of its layer (`close_notify` of TLS): what it sent may have
+    /// been cut by somebody in between. All messages received were answered.
+    Truncated,
     /// The handshake of a layer (TLS) failed: the peer uses another protocol, or was rejected.
     HandshakeFailed,
     /// The server was stopped; every message received before was answered.
     ServerStopped,
-    /// The server was stopped, and the conversation was not done within `--drain-timeout`.
+    /// An operator drained the endpoint; every message received before was answered.
+    EndpointDrained,
+    /// The server was stopped or the endpoint drained, and the conversation was not done within `--drain-timeout`.
     DrainTimeout,
+    /// The server was told to stop at once (a second SIGINT or SIGTERM) before the conversation was done.
+    StoppedAtOnce,
     /// The store failed under strict durability.
     StoreFailed,
     /// The service returned an error.
@@ -74,6 +81,10 @@ pub enum CloseReason {
     Panicked,
     /// Another error of the operating system on this connection.
     SystemError,
+    /// An operator closed the conversation in order, or ended our half, after which the peer ended its own.
+    ClosedByOperator,
+    /// An operator reset the connection.
+    ResetByOperator,
     /// The client closed the connection: at the user's command, or once all expected replies were received.
     ClosedByUs,
     /// The client reset the connection, as requested.
@@ -86,10 +97,12 @@ pub enum CloseReason {
     Refused,
     /// The process died before the end was recorded. Written when the store is next opened.
     ProcessDied,
+    /// The service runs in other processes, and none of them answered within `--worker-timeout`.
+    WorkerLost,
 }
 
 /// Each close reason, its word in the store and in JSON, and its class in the filter `end:`.
-const CLOSE_REASONS: [(CloseReason, &str, &str); 28] = [
+const CLOSE_REASONS: [(CloseReason, &str, &str); 34] = [
     (CloseReason::PeerClosed, "peer-closed", "fin"),
     (CloseReason::ServiceClosed, "service-closed", "fin"),
     (CloseReason::PeerReset, "peer-reset", "rst"),
@@ -99,6 +112,7 @@ const CLOSE_REASONS: [(CloseReason, &str, &str); 28] = [
     (CloseReason::MessageTooLong, "message-too-long", "limit"),
     (CloseReason::Malformed, "malformed", "error"),
     (CloseReason::Incomplete, "incomplete", "fin"),
+    (CloseReason::Truncated, "truncated", "fin"),
     (CloseReason::ReplyTooLong, "reply-too-long", "error"),
     (
         CloseReason::TooManyConnections,
@@ -119,11 +133,16 @@ const CLOSE_REASONS: [(CloseReason, &str, &str); 28] = [
     ),
     (CloseReason::HandshakeFailed, "handshake-failed", "error"),
     (CloseReason::ServerStopped, "server-stopped", "drain"),
+    (CloseReason::EndpointDrained, "endpoint-drained", "drain"),
     (CloseReason::DrainTimeout, "drain-timeout", "drain"),
+    (CloseReason::StoppedAtOnce, "stopped-at-once", "drain"),
     (CloseReason::StoreFailed, "store-failed", "store"),
     (CloseReason::ServiceFailed, "service-failed", "error"),
+    (CloseReason::WorkerLost, "worker-lost", "error"),
     (CloseReason::Panicked, "panicked", "error"),
     (CloseReason::SystemError, "system-error", "error"),
+    (CloseReason::ClosedByOperator, "closed-by-operator", "fin"),
+    (CloseReason::ResetByOperator, "reset-by-operator", "rst"),
     (CloseReason::ClosedByUs, "closed-by-us", "fin"),
     (CloseReason::ResetByUs, "reset-by-us", "rst"),
     (CloseReason::LingerTimeout, "linger-timeout", "timeout"),
@@ -155,6 +174,11 @@ impl CloseReason {
         self.entry().2
     }
 
+    /// Whether the server cut the conversation at its stop, before it was done.
+    pub fn is_cut(self) -> bool {
+        matches!(self, Self::DrainTimeout | Self::StoppedAtOnce)
+    }
+
     /// Returns the close reason of this word.
     pub fn from_word(word: &str) -> Option<Self> {
         CLOSE_REASONS
@@ -174,6 +198,7 @@ impl CloseReason {
             Self::MessageTooLong => "limit: message too long",
             Self::Malformed => "message does not follow the framing",
             Self::Incomplete => "peer closed inside a message",
+            Self::Truncated => "truncated: peer closed without a close_notify",
             Self::ReplyTooLong => "reply too long for its framing",
             Self::TooManyConnections => "limit: too many connections",
             Self::TooManyFromSource => "limit: too many connections from this source",
@@ -182,11 +207,16 @@ impl CloseReason {
             Self::HandshakeTimeout => "timed out: handshake not finished",
             Self::HandshakeFailed => "handshake failed",
             Self::ServerStopped => "server stopped",
-            Self::DrainTimeout => "server stopped: drain timeout",
+            Self::EndpointDrained => "endpoint drained",
+            Self::DrainTimeout => "drain timeout",
+            Self::StoppedAtOnce => "server stopped at once",
             Self::StoreFailed => "store failed under strict durability",
             Self::ServiceFailed => "service failed",
+            Self::WorkerLost => "no worker answered",
             Self::Panicked => "internal error",
             Self::SystemError => "system error",
+            Self::ClosedByOperator => "closed by an operator",
+            Self::ResetByOperator => "reset by an operator",
             Self::ClosedByUs => "closed by us",
             Self::ResetByUs => "reset by us",
             Self::LingerTimeout => "timed out: peer did not close",

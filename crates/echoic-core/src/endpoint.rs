@@ -25,6 +25,8 @@ pub enum Endpoint {
     Unix(UnixName),
     /// `unixgram:PATH`, `unixgram:@NAME`: a datagram socket.
     Unixgram(UnixName),
+    /// `tls://HOST:PORT`: TLS over TCP.
+    Tls(HostPort),
     /// `fd:N`: a listening socket inherited from the parent process, such as systemd.
     Fd(u32),
 }
@@ -105,14 +107,23 @@ impl Endpoint {
             Self::Udp(_) => "udp",
             Self::Unix(_) => "unix",
             Self::Unixgram(_) => "unixgram",
+            Self::Tls(_) => "tls",
             Self::Fd(_) => "fd",
+        }
+    }
+
+    /// Returns the host and port, if the endpoint has them.
+    pub fn host_port(&self) -> Option<&HostPort> {
+        match self {
+            Self::Tcp(at) | Self::Udp(at) | Self::Tls(at) => Some(at),
+            Self::Unix(_) | Self::Unixgram(_) | Self::Fd(_) => None,
         }
     }
 
     /// Returns how the endpoint transports bytes; `None` for an inherited socket, which must be queried.
     pub fn shape(&self) -> Option<Shape> {
         match self {
-            Self::Tcp(_) | Self::Unix(_) => Some(Shape::Stream),
+            Self::Tcp(_) | Self::Unix(_) | Self::Tls(_) => Some(Shape::Stream),
             Self::Udp(_) | Self::Unixgram(_) => Some(Shape::Datagrams),
             Self::Fd(_) => None,
         }
@@ -123,7 +134,9 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = self.scheme();
         match self {
-            Self::Tcp(addr) | Self::Udp(addr) => write!(f, "{scheme}://{addr}"),
+            Self::Tcp(addr) | Self::Udp(addr) | Self::Tls(addr) => {
+                write!(f, "{scheme}://{addr}")
+            }
             Self::Unix(name) | Self::Unixgram(name) => {
                 write!(f, "{scheme}:")?;
                 name.write_encoded(f)
@@ -243,6 +256,8 @@ mod tests {
     #[case("[::1]:7", "tcp://[::1]:7")]
     #[case("tcp://db.test:5432", "tcp://db.test:5432")]
     #[case("udp://:5000", "udp://:5000")]
+    #[case("tls://:5443", "tls://:5443")]
+    #[case("tls://[::1]:5443", "tls://[::1]:5443")]
     #[case("./x.sock", "unix:./x.sock")]
     #[case("unix:x.sock", "unix:x.sock")]
     #[case("unix:@echoic", "unix:@echoic")]
@@ -270,7 +285,8 @@ mod tests {
     #[case("127.0.0.01:5000", "a leading zero is octal to some programs")]
     #[case("host:http", "invalid port http: expected a number")]
     #[case("host:80x", "unexpected text \"x\" after the port")]
-    #[case("tls://:5000", "invalid scheme tls: expected tcp://")]
+    #[case("ssl://:5000", "invalid scheme ssl: expected tcp://")]
+    #[case("tls://", "no port")]
     #[case("unix:", "has no path")]
     #[case("unix:@", "has no name")]
     #[case("fd:x", "a number")]
@@ -330,7 +346,8 @@ mod tests {
         ];
         prop_oneof![
             addr.clone().prop_map(Endpoint::Tcp),
-            addr.prop_map(Endpoint::Udp),
+            addr.clone().prop_map(Endpoint::Udp),
+            addr.prop_map(Endpoint::Tls),
             unix.clone().prop_map(Endpoint::Unix),
             unix.prop_map(Endpoint::Unixgram),
             any::<u32>().prop_map(Endpoint::Fd),

@@ -8,9 +8,11 @@
 
 mod address;
 mod batch;
+mod binary;
 mod endpoint_info;
 mod server;
 mod text;
+mod tls;
 mod wire;
 
 use std::sync::Arc;
@@ -22,8 +24,10 @@ pub use self::wire::check;
 pub use self::{
     address::Address,
     batch::{Batch, RunMeta, Slice},
+    binary::InvalidBatch,
     endpoint_info::{EndpointInfo, Protocol, Role, UnknownWord},
     server::{BatchId, ServerId, ServerInfo},
+    tls::{ClientCertificate, SUBJECT_BYTES_MAX, TlsInfo},
 };
 use crate::ending::Ending;
 
@@ -79,6 +83,9 @@ pub struct Opened {
     pub role: Role,
     /// The endpoint.
     pub endpoint_info: Arc<EndpointInfo>,
+    /// What its TLS handshake agreed on, if it has TLS.
+    #[serde(default)]
+    pub tls: Option<Arc<TlsInfo>>,
 }
 
 /// `count` requests received in one read, with their replies. The clock is read once at the read and once at the write, so
@@ -111,12 +118,12 @@ pub struct RunEvent {
 }
 
 /// The outcome of an exchange, as far as it was known when it was recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// Answered; the reply may be empty.
     Ok,
-    /// The request was received, and the conversation ended before it was answered.
+    /// The request was received, and the conversation ended before it was answered, or our half had been ended by an operator.
     Unanswered,
     /// A rule for datagrams forbade to send the reply: it was longer than its request, its destination is not allowed
     /// (a port below 1024, this server itself), or the two peers answer each other in a loop.
@@ -124,6 +131,22 @@ pub enum Outcome {
     /// The reply was not sent in full: the conversation ended first, or the system refused the datagram (too long, no
     /// such peer). In a client's record: a request that was not sent in full.
     Unsent,
+    /// In a client's record of datagrams: a reply arrived that may answer this request or another one, so whether it was
+    /// answered is not known. The reply is an exchange without a request.
+    Unpaired,
+}
+
+impl Outcome {
+    /// Its word in the store, in JSON and in the filter `is:`. A format: words are added, never changed.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Unanswered => "unanswered",
+            Self::Withheld => "withheld",
+            Self::Unsent => "unsent",
+            Self::Unpaired => "unpaired",
+        }
+    }
 }
 
 /// An event of a conversation with its time.

@@ -9,13 +9,15 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
+    client_hello::begins_as_tls,
     ending::Ending,
     event::{
         Address, Batch, ConversationId, EndpointInfo, ExchangeId, Micros, Opened, Outcome, Role,
-        RunEvent, ServerInfo,
+        RunEvent, ServerInfo, TlsInfo,
     },
     http::begins_as_http,
     left_over::LeftOverJson,
+    store::Labels,
 };
 
 /// A conversation, as far as it is recorded.
@@ -35,10 +37,14 @@ pub struct Conversation {
     pub server: Arc<ServerInfo>,
     /// The endpoint.
     pub endpoint_info: Arc<EndpointInfo>,
+    /// What its TLS handshake agreed on, if it has TLS.
+    pub tls: Option<Arc<TlsInfo>>,
     /// When the peer ended its half of the stream, if it did.
     pub half_closed: Option<Micros>,
     /// When and how it ended; `None` while it is open.
     pub ended: Option<(Micros, Ending)>,
+    /// Its tags and note, as far as a store has them: events have none.
+    pub labels: Labels,
 }
 
 impl Conversation {
@@ -71,6 +77,7 @@ impl Conversation {
             local,
             role,
             endpoint_info,
+            tls,
         } = opened;
         Self {
             id,
@@ -80,8 +87,10 @@ impl Conversation {
             role,
             server,
             endpoint_info,
+            tls,
             half_closed: None,
             ended: None,
+            labels: Labels::default(),
         }
     }
 }
@@ -107,6 +116,8 @@ pub struct Exchange {
     pub request: Vec<u8>,
     /// Bytes of the reply.
     pub reply: Vec<u8>,
+    /// Its own tags and note; those of its conversation are in [`Conversation::labels`].
+    pub labels: Labels,
 }
 
 /// An exchange that borrows its bytes from a batch.
@@ -130,6 +141,8 @@ pub struct ExchangeRef<'a> {
     pub request: &'a [u8],
     /// Bytes of the reply.
     pub reply: &'a [u8],
+    /// See [`Exchange::labels`].
+    pub labels: &'a Labels,
 }
 
 /// Divides a run of `batch` into exchanges. `first_id` is the id of the first one; 0 if it is not stored.
@@ -197,6 +210,7 @@ pub fn split_run<'a>(
             },
             request,
             reply,
+            labels: Labels::none(),
         }
     })
 }
@@ -209,7 +223,7 @@ fn received<'a>(role: Role, request: &'a [u8], reply: &'a [u8]) -> &'a [u8] {
     }
 }
 
-impl ExchangeRef<'_> {
+impl<'a> ExchangeRef<'a> {
     /// Returns the number of writes of the side that our socket sent: the reply of a server, the request of a client.
     pub fn writes(&self) -> u32 {
         let sent = match self.conversation.role {
@@ -231,26 +245,57 @@ impl ExchangeRef<'_> {
             reads: self.reads,
             request: self.request.to_vec(),
             reply: self.reply.to_vec(),
+            labels: self.labels.clone(),
+        }
+    }
+
+    /// Returns its JSON object with at most `bytes_max` bytes of its request and of its reply; `cut` marks a side that is longer.
+    pub fn preview(self, bytes_max: usize) -> ExchangePreview<'a> {
+        ExchangePreview {
+            exchange: self,
+            bytes_max,
         }
     }
 
     /// See [`Exchange::tags`].
-    pub fn tags(&self) -> impl Iterator<Item = &'static str> + use<> {
-        tags(self.conversation, self.request)
+    pub fn tags(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        tags(self.conversation, self.request, self.labels)
     }
 }
 
 impl Exchange {
-    /// Returns tags for unusual properties: `http` for an HTTP request to a port that does not serve HTTP. A format: tags
-    /// are added, never changed.
-    pub fn tags(&self) -> impl Iterator<Item = &'static str> {
-        tags(&self.conversation, &self.request)
+    /// Returns its tags: first one for each unusual property (`http` for an HTTP request to a port that does not serve HTTP,
+    /// `tls` for a TLS handshake with one that does not speak TLS), then those of its labels. A format: tags are added, never changed.
+    pub fn tags(&self) -> impl Iterator<Item = &str> {
+        tags(&self.conversation, &self.request, &self.labels)
     }
 }
 
-fn tags(conversation: &Conversation, request: &[u8]) -> impl Iterator<Item = &'static str> + use<> {
-    let is_misdirected = conversation.role == Role::Server && begins_as_http(request);
-    is_misdirected.then_some("http").into_iter()
+/// Returns the tag for an unusual property.
+pub(crate) fn automatic_tag(conversation: &Conversation, request: &[u8]) -> Option<&'static str> {
+    match conversation.role {
+        Role::Server if begins_as_http(request) => Some(TAG_HTTP),
+        Role::Server if begins_as_tls(request) => Some(TAG_TLS),
+        Role::Client | Role::Server => None,
+    }
+}
+
+/// The tag of an HTTP request to a port that does not serve HTTP.
+pub(crate) const TAG_HTTP: &str = "http";
+
+/// The tag of a TLS handshake with a port that speaks plain TCP.
+pub const TAG_TLS: &str = "tls";
+
+fn tags<'a>(
+    conversation: &Conversation,
+    request: &[u8],
+    labels: &'a Labels,
+) -> impl Iterator<Item = &'a str> + use<'a> {
+    let automatic = automatic_tag(conversation, request);
+    let own = labels.tags.iter().map(String::as_str);
+    automatic
+        .into_iter()
+        .chain(own.filter(move |tag| Some(*tag) != automatic))
 }
 
 impl Exchange {
@@ -266,6 +311,7 @@ impl Exchange {
             reads: self.reads,
             request: &self.request,
             reply: &self.reply,
+            labels: &self.labels,
         }
     }
 }
@@ -279,43 +325,56 @@ impl Serialize for Exchange {
 impl Serialize for ExchangeRef<'_> {
     /// Writes the JSON object of `log --json` and `serve --json`.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let endpoint_info = &self.conversation.endpoint_info;
+        self.preview(usize::MAX).serialize(serializer)
+    }
+}
+
+/// The JSON object of an exchange, with at most so many bytes of its request and of its reply.
+#[derive(Clone, Copy, Debug)]
+pub struct ExchangePreview<'a> {
+    exchange: ExchangeRef<'a>,
+    bytes_max: usize,
+}
+
+impl Serialize for ExchangePreview<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (exchange, bytes_max) = (&self.exchange, self.bytes_max);
+        let endpoint_info = &exchange.conversation.endpoint_info;
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("id", &self.id)?;
-        map.serialize_entry("conv", &self.conversation.id)?;
-        map.serialize_entry("n", &self.n)?;
+        map.serialize_entry("id", &exchange.id)?;
+        map.serialize_entry("conv", &exchange.conversation.id)?;
+        map.serialize_entry("n", &exchange.n)?;
         map.serialize_entry("ep", &endpoint_info.name)?;
         map.serialize_entry("proto", &endpoint_info.proto)?;
         map.serialize_entry("svc", &endpoint_info.service)?;
-        map.serialize_entry("role", &self.conversation.role)?;
-        map.serialize_entry("peer", &self.conversation.remote.to_string())?;
-        map.serialize_entry("t_us", &self.at)?;
-        map.serialize_entry("lat_ns", &self.latency_ns)?;
-        map.serialize_entry("outcome", &self.outcome)?;
+        map.serialize_entry("role", &exchange.conversation.role)?;
+        map.serialize_entry("peer", &exchange.conversation.remote.to_string())?;
+        if let Some(tls) = &exchange.conversation.tls {
+            map.serialize_entry("tls", tls)?;
+        }
+        map.serialize_entry("t_us", &exchange.at)?;
+        map.serialize_entry("lat_ns", &exchange.latency_ns)?;
+        map.serialize_entry("outcome", &exchange.outcome)?;
         // Reserved for planned faults.
         map.serialize_entry("fault", &None::<&str>)?;
-        let (reads, writes) = (("reads", self.reads), ("writes", self.writes()));
-        let (of_request, of_reply) = match self.conversation.role {
+        let (reads, writes) = (("reads", exchange.reads), ("writes", exchange.writes()));
+        let (of_request, of_reply) = match exchange.conversation.role {
             Role::Server => (reads, writes),
             Role::Client => (writes, reads),
         };
-        map.serialize_entry(
-            "req",
-            &Part {
-                bytes: self.request,
-                counter: of_request,
-            },
-        )?;
-        map.serialize_entry(
-            "rep",
-            &Part {
-                bytes: self.reply,
-                counter: of_reply,
-            },
-        )?;
-        map.serialize_entry("tags", &self.tags().collect::<Vec<_>>())?;
-        if let Some(left) = self.conversation.left_over() {
+        let part = |bytes, counter| Part {
+            bytes,
+            counter,
+            bytes_max,
+        };
+        map.serialize_entry("req", &part(exchange.request, of_request))?;
+        map.serialize_entry("rep", &part(exchange.reply, of_reply))?;
+        map.serialize_entry("tags", &exchange.tags().collect::<Vec<_>>())?;
+        if let Some(left) = exchange.conversation.left_over() {
             map.serialize_entry("left", &left)?;
+        }
+        if let Some(note) = &exchange.labels.note {
+            map.serialize_entry("note", note)?;
         }
         map.end()
     }
@@ -325,17 +384,31 @@ impl Serialize for ExchangeRef<'_> {
 struct Part<'a> {
     bytes: &'a [u8],
     counter: (&'static str, u32),
+    bytes_max: usize,
 }
 
 impl Serialize for Part<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(3))?;
+        let is_cut = self.bytes.len() > self.bytes_max;
+        let bytes = &self.bytes[..self.bytes.len().min(self.bytes_max)];
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => Some(text),
+            // A character that the preview cuts is left out.
+            Err(error) if is_cut && error.error_len().is_none() => {
+                std::str::from_utf8(&bytes[..error.valid_up_to()]).ok()
+            }
+            Err(_) => None,
+        };
+        let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("len", &self.bytes.len())?;
-        match std::str::from_utf8(self.bytes) {
-            Ok(text) if !text.contains('\0') => map.serialize_entry("text", text)?,
-            _ => map.serialize_entry("b64", &BASE64_STANDARD.encode(self.bytes))?,
+        match text {
+            Some(text) if !text.contains('\0') => map.serialize_entry("text", text)?,
+            _ => map.serialize_entry("b64", &BASE64_STANDARD.encode(bytes))?,
         }
         map.serialize_entry(self.counter.0, &self.counter.1)?;
+        if is_cut {
+            map.serialize_entry("cut", &true)?;
+        }
         map.end()
     }
 }
@@ -347,6 +420,24 @@ mod tests {
         event::{Event, Protocol, RunMeta},
         framing::FramingPair,
     };
+
+    fn opened(role: Role) -> Opened {
+        let address = Address::Unix(None);
+        Opened {
+            conversation: 7,
+            at: 1,
+            remote: address.clone(),
+            local: address,
+            role,
+            endpoint_info: Arc::new(EndpointInfo {
+                name: "unix".to_owned(),
+                proto: Protocol::Unix,
+                service: String::new(),
+                framing: FramingPair::default(),
+            }),
+            tls: None,
+        }
+    }
 
     fn exchange(role: Role, request: &[u8], reply: &[u8]) -> serde_json::Value {
         let mut batch = Batch::default();
@@ -362,23 +453,37 @@ mod tests {
         let Some(Event::Run(run)) = batch.events.first() else {
             panic!("a run");
         };
-        let address = Address::Unix(None);
-        let opened = Opened {
-            conversation: 7,
-            at: 1,
-            remote: address.clone(),
-            local: address,
-            role,
-            endpoint_info: Arc::new(EndpointInfo {
-                name: "unix".to_owned(),
-                proto: Protocol::Unix,
-                service: String::new(),
-                framing: FramingPair::default(),
-            }),
-        };
-        let conversation = Arc::new(Conversation::new(opened, Arc::default()));
+        let conversation = Arc::new(Conversation::new(opened(role), Arc::default()));
         let mut all = exchanges(run, 9, &batch, &conversation);
         serde_json::to_value(all.next().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn preview_is_cut_between_characters() {
+        let mut batch = Batch::default();
+        let meta = RunMeta {
+            conversation: 7,
+            n: 1,
+            at: 2,
+            latency_ns: 3,
+            reads: 4,
+            reply_offset: 0,
+        };
+        batch.push_exchange(meta, Outcome::Ok, "aé".as_bytes(), b"AB");
+        let Some(Event::Run(run)) = batch.events.first() else {
+            panic!("a run");
+        };
+        let conversation = Arc::new(Conversation::new(opened(Role::Server), Arc::default()));
+        let mut all = exchanges(run, 9, &batch, &conversation);
+        let json = serde_json::to_value(all.next().unwrap().preview(2)).unwrap();
+        assert_eq!(
+            json["req"],
+            serde_json::json!({"len": 3, "text": "a", "reads": 4, "cut": true})
+        );
+        assert_eq!(
+            json["rep"],
+            serde_json::json!({"len": 2, "text": "AB", "writes": 1})
+        );
     }
 
     #[test]

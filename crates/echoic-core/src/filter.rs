@@ -1,7 +1,7 @@
 //! The filter language, which selects exchanges for `log` and `bench --from-store`.
 //!
 //! ```text
-//! query := or             or    := and {"OR" and}         and  := unary {["AND"] unary}
+//! query := or {"THEN" or} or    := and {"OR" and}         and  := unary {["AND"] unary}
 //! unary := ["-"|"!"] atom atom  := "(" query ")" | key ":" value | key "~" regex | word | "phrase"
 //! value := item {"," item}   (any item)      item := text | n | n..m | >n | <n | address | time | size
 //! ```
@@ -15,12 +15,15 @@
 //! | `peer:10.0.0.0/8` | address of the peer | `end:` | how the conversation ended ([`EndClass`]) |
 //! | `port:5000` | our port | `id:` `conv:` `n:` | id, conversation, number in the conversation |
 //! | `ep:tcp:5000` `proto:` `svc:` | endpoint, protocol, service | `sort:-lat` `limit:20` | nothing: order and length of the list |
-//! | `role:client` `server:` | role of the recorder; id or name of the server | | |
+//! | `role:client` `server:` | role of the recorder; id or name of the server | `tag:` `note:` | tag; text in the note |
 //!
 //! A key ends at the first colon, so a value may contain colons. Any value may be quoted. Words and phrases may contain
 //! the escapes of [`crate::escape`], so that escaped output can be searched for. A time of day may follow a date after a
-//! space: `since:2026-08-01 13:55`. `THEN`, `tag:`, `note:`, `fault:` and
-//! `msgs:` are reserved.
+//! space: `since:2026-08-01 13:55`. `fault:` and `msgs:` are reserved.
+//!
+//! `A THEN B` is a sequence within one conversation: it selects each exchange that `B` matches and that has an earlier
+//! exchange of its conversation that `A` matches. With more steps each has an exchange of its own, in their order. `THEN`
+//! binds weaker than `OR`, and is not allowed within parentheses. See [`Matcher`].
 
 mod bounds;
 mod bytes;
@@ -28,6 +31,7 @@ mod error;
 mod expr;
 mod hit;
 mod key;
+mod matcher;
 mod number;
 mod parse;
 mod peer;
@@ -43,6 +47,7 @@ pub use self::{
     bytes::{MASK_BYTES_MAX, Mask, Needle, Pattern},
     error::FilterError,
     expr::{Atom, EndClass, Expr, Side, Sort, SortKey, State, When},
+    matcher::Matcher,
     peer::Peer,
     ranges::Ranges,
     subject::Subject,
@@ -59,6 +64,8 @@ use crate::event::Micros;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
+    /// The steps of a sequence before the last.
+    steps: Vec<Expr>,
     expr: Expr,
     sort: Option<Sort>,
     limit: Option<u64>,
@@ -68,22 +75,33 @@ impl Filter {
     /// Returns a filter that selects every exchange.
     pub fn all() -> Self {
         Self {
+            steps: Vec::new(),
             expr: Expr::All,
             sort: None,
             limit: None,
         }
     }
 
-    /// Whether it has a condition on the id, the state or the end of conversations, and none on exchanges. Conversations
-    /// without exchanges can then match too.
+    /// Whether it has a condition on the id, the state, the end or the labels of conversations, and none on exchanges alone.
+    /// Conversations without exchanges can then match too ([`Filter::matches`]).
     pub fn is_about_conversations(&self) -> bool {
         let mut names_conversations = false;
-        let all_of_conversations = self.expr().all_atoms(&mut |atom| {
+        let none_of_exchanges = self.expr().all_atoms(&mut |atom| {
+            let is_of_labels = matches!(atom, Atom::Tag(_) | Atom::Note(_));
             names_conversations |=
-                matches!(atom, Atom::Conversation(_) | Atom::End(_) | Atom::Is(_));
-            atom.is_of_conversation()
+                is_of_labels || matches!(atom, Atom::Conversation(_) | Atom::End(_) | Atom::Is(_));
+            is_of_labels || atom.is_of_conversation()
         });
-        all_of_conversations && names_conversations
+        self.steps.is_empty() && none_of_exchanges && names_conversations
+    }
+
+    /// Returns a filter that has one more condition.
+    #[must_use]
+    pub fn and(&self, atom: Atom) -> Self {
+        Self {
+            expr: Expr::and([Expr::Atom(atom), self.expr.clone()]),
+            ..self.clone()
+        }
     }
 
     /// Returns its conditions on conversations: peer, endpoint, id, state and end; `after:` and `before:` then apply to
@@ -91,10 +109,23 @@ impl Filter {
     /// [`Conversation`](crate::exchange::Conversation) with a matching exchange, and possibly more.
     #[must_use]
     pub fn conversation_part(&self) -> Expr {
-        self.necessary(Atom::is_of_conversation)
+        let last = self.necessary(Atom::is_of_conversation);
+        Expr::and([self.steps_of_conversation(), last])
     }
 
-    /// Returns its expression, for stores that translate it.
+    /// Returns the conditions on the conversation, but not on times, that the steps before the last have.
+    fn steps_of_conversation(&self) -> Expr {
+        let is_time = |atom: &Atom| matches!(atom, Atom::After(_) | Atom::Before(_));
+        let include = |atom: &Atom| atom.is_of_conversation() && !is_time(atom);
+        Expr::and(self.steps.iter().map(|step| step.necessary(&include)))
+    }
+
+    /// Returns the steps before the last of a sequence (`A THEN B`); empty if it is none.
+    pub fn steps(&self) -> &[Expr] {
+        &self.steps
+    }
+
+    /// Returns its expression, for stores that translate it; of a sequence that of the last step.
     pub fn expr(&self) -> &Expr {
         &self.expr
     }
@@ -110,7 +141,8 @@ impl Filter {
     }
 
     /// Whether `subject` matches. Relative times such as `since:10m` count back from `now`. The caller applies order and
-    /// limit.
+    /// limit. Of a sequence it is only the last step, which is necessary: whether the others came before is what a
+    /// [`Matcher`] knows.
     pub fn matches(&self, subject: &impl Subject, now: Micros) -> bool {
         self.expr.matches(subject, now)
     }

@@ -13,8 +13,9 @@ mod join;
 pub mod oracle;
 mod split;
 
-use std::{fmt, num::NonZeroU32, str::FromStr};
+use std::{borrow::Cow, fmt, num::NonZeroU32, str::FromStr};
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use thiserror::Error;
 
 use crate::units::{Bytes, Hex, quoted};
@@ -89,7 +90,7 @@ impl Width {
     }
 }
 
-/// The framings of both directions. Written `line`, or `line/crlf` if they differ.
+/// The framings of both directions. Written `line`, or `line/crlf` if they differ; serialised as it is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FramingPair {
     /// The framing of what we receive.
@@ -250,6 +251,19 @@ impl FromStr for FramingPair {
             }),
             None => Ok(text.parse::<Framing>()?.into()),
         }
+    }
+}
+
+impl Serialize for FramingPair {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for FramingPair {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
     }
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize, Serializer, ser::SerializeMap};
 use crate::{
     escape,
     framing::{Claim, Framing},
+    units::counted,
 };
 
 /// Bytes of the left-over ones that are kept: they begin with the header of the message.
@@ -50,7 +51,7 @@ impl LeftOver {
             Some(Claim {
                 length: Some(length),
                 header: 0,
-            }) => format!("{length} bytes expected by {framing}"),
+            }) => format!("{} expected by {framing}", counted(length, "byte")),
             Some(Claim {
                 length: Some(length),
                 header,
@@ -58,9 +59,17 @@ impl LeftOver {
                 let header = printed(framing, &self.bytes[..header]);
                 format!("length {length} claimed by {header}")
             }
-            Some(Claim { length: None, .. }) => {
-                format!("no length of {framing} at their beginning")
-            }
+            Some(Claim {
+                length: None,
+                header,
+            }) => match framing {
+                Framing::Prefix(_) => {
+                    let came = counted(self.total, "byte");
+                    format!("{came} of a length, which has {header} under {framing}")
+                }
+                Framing::Varint => "a length of varint that does not end".to_owned(),
+                _ => format!("no length of {framing} at their beginning"),
+            },
             None => {
                 let terminator = framing.terminator().unwrap_or_default();
                 format!("no {}", printed(framing, terminator))
@@ -138,14 +147,19 @@ mod tests {
             (
                 "u32be",
                 b"\x00\x00",
-                "no length of u32be at their beginning",
+                "2 bytes of a length, which has 4 under u32be",
+            ),
+            (
+                "u16be",
+                b"\x00",
+                "1 byte of a length, which has 2 under u16be",
             ),
             ("fixed:8", b"abc", "8 bytes expected by fixed:8"),
             ("varint", b"\xac\x02abc", "length 300 claimed by ac 02"),
             (
                 "varint",
                 b"\xff\xff",
-                "no length of varint at their beginning",
+                "a length of varint that does not end",
             ),
             ("netstring", b"12:abc", "length 12 claimed by \"12:\""),
             (

@@ -1,16 +1,19 @@
 //! The basic types of echoic (endpoint, message, event, exchange, ending), the filter language, and the traits for
-//! services and stores, [`service::Service`] and [`store::Store`].
+//! services, stores and a running server: [`service::Service`], [`store::Store`] and [`control::Control`].
 //!
 //! Floor 0 of the workspace: nothing here opens a socket, reads a clock or needs a runtime. Bytes and times are
 //! arguments, so everything can be tested by calling it, and a service or a store can move to another process without
 //! a change in this crate.
 
 pub mod access;
+pub mod client_hello;
+pub mod control;
 pub mod ending;
 pub mod endpoint;
 pub mod escape;
 pub mod event;
 pub mod exchange;
+pub mod export;
 pub mod filter;
 pub mod framing;
 pub mod http;

@@ -38,6 +38,13 @@ pub trait Service: Send + Sync + fmt::Debug {
     fn amplifies(&self) -> bool {
         false
     }
+
+    /// Whether any process that has this service may answer any run of a conversation: its handlers are inline, depend on
+    /// nothing but the peer, the run and [`InlineHandler::state`], and to answer a run twice does no harm. Then the runs of
+    /// a conversation may go to different workers, and to another one if a worker dies.
+    fn is_portable(&self) -> bool {
+        false
+    }
 }
 
 /// The peer of a conversation, as a service sees it.
@@ -123,6 +130,44 @@ pub trait InlineHandler: Send {
     /// Called when the peer has ended its half of the stream: sends what was held back.
     fn input_ended(&mut self, out: &mut Replies) {
         let _ = out;
+    }
+
+    /// Appends what later answers depend on of the runs so far, at most [`STATE_BYTES_MAX`] bytes: another handler goes on
+    /// from it, perhaps in another process. Nothing, if each run is answered by itself. Matters for a service that
+    /// [is portable](Service::is_portable).
+    fn state(&self, out: &mut Vec<u8>) {
+        let _ = out;
+    }
+
+    /// Goes on from the [`state`](Self::state) of another handler of the same service and peer. Returns false if the bytes are
+    /// no such state; then nothing is changed.
+    fn restore(&mut self, state: &[u8]) -> bool {
+        state.is_empty()
+    }
+}
+
+/// Longest state of a handler in bytes.
+pub const STATE_BYTES_MAX: usize = 4 << 10;
+
+/// No worker has answered in time, so the conversation ends as `worker-lost`. The error of a spawned handler whose service
+/// runs in other processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerLost {
+    /// What was tried, for the log.
+    pub why: String,
+}
+
+impl fmt::Display for WorkerLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl Error for WorkerLost {}
+
+impl From<WorkerLost> for ServiceError {
+    fn from(lost: WorkerLost) -> Self {
+        Self(Box::new(lost))
     }
 }
 

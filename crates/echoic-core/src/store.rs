@@ -1,15 +1,26 @@
 //! The seam to stores: a store appends events and finds exchanges.
 
 mod error;
+mod labels;
+mod series;
 
-use std::{fmt, ops::RangeInclusive, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    ops::{Range, RangeInclusive},
+    str::FromStr,
+    sync::Arc,
+};
 
 use thiserror::Error;
 
-pub use self::error::{StoreError, StoreErrorKind, StoreLocation};
+pub use self::{
+    error::{StoreError, StoreErrorKind, StoreLocation},
+    labels::{InvalidLabel, LabelChange, Labelled, Labels, TagCount},
+    series::{Bucket, Latencies, Series, SeriesBuilder, SeriesKey},
+};
 
 use crate::{
-    event::{Batch, ConversationId, ExchangeId, Micros},
+    event::{Batch, ConversationId, ExchangeId, Mark, Micros},
     exchange::{Conversation, Exchange},
     filter::Filter,
     service::BoxFuture,
@@ -66,11 +77,50 @@ pub trait Store: Send + Sync {
         page: ConversationPage,
     ) -> BoxFuture<'a, Result<FoundConversations, StoreError>>;
 
-    /// Returns one conversation, if it is stored.
+    /// Returns one conversation with the number of its exchanges, if it is stored.
     fn conversation(
         &self,
         id: ConversationId,
-    ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>>;
+    ) -> BoxFuture<'_, Result<Option<ListedConversation>, StoreError>>;
+
+    /// Returns exchanges of one conversation with the number `from_n` or a larger one, in their order, at most `limit`: fewer at
+    /// the end of the conversation, and where they are large.
+    fn messages(
+        &self,
+        id: ConversationId,
+        from_n: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Exchange>, StoreError>>;
+
+    /// Returns the marks of one conversation (its half-close, for example), oldest first.
+    fn marks(&self, id: ConversationId) -> BoxFuture<'_, Result<Vec<Mark>, StoreError>>;
+
+    /// Adds or removes tags, or sets a note. Returns the number of exchanges or conversations that are in the store and were
+    /// changed or had the labels already.
+    fn label(&self, change: LabelChange) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Returns all tags in use, by name.
+    fn tags(&self) -> BoxFuture<'_, Result<Vec<TagCount>, StoreError>>;
+
+    /// Counts the exchanges that `filter` selects within `times`, in steps of `step` microseconds from the start of `times`.
+    fn series<'a>(
+        &'a self,
+        filter: &'a Filter,
+        times: Range<Micros>,
+        step: Micros,
+        now: Micros,
+    ) -> BoxFuture<'a, Result<Series, StoreError>>;
+
+    /// Deletes the exchanges that `filter` selects, with their labels, if their number is `confirmed`; else deletes nothing.
+    /// Returns their number, deleted or not. A conversation that has ended and has no exchange left is deleted too.
+    ///
+    /// A store that one process alone may write fails with [`StoreErrorKind::Held`] while another one does.
+    fn delete<'a>(
+        &'a self,
+        filter: &'a Filter,
+        confirmed: u64,
+        now: Micros,
+    ) -> BoxFuture<'a, Result<u64, StoreError>>;
 
     /// Returns the gaps of the record: the newest `limit` gaps that begin within `times`, newest first.
     fn gaps(
@@ -85,6 +135,15 @@ pub trait Store: Send + Sync {
     /// Deletes exchanges beyond `retention`, oldest first, and returns their number. Deletes a bounded number at a time: call
     /// it again while it returns more than 0.
     fn prune(&self, retention: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Waits until exchanges with ids beyond `beyond` may be stored, by this process or another one. `None` if the store is not told
+    /// of what others record: then whoever follows it asks [`Store::last`] from time to time.
+    ///
+    /// It may return early, and a notice can be lost: whoever waits bounds the time, and reads the store all the same.
+    fn changed(&self, beyond: ExchangeId) -> Option<BoxFuture<'_, ()>> {
+        let _ = beyond;
+        None
+    }
 
     /// Finishes earlier calls, makes their data durable, and releases the store. A second call waits for the same end and
     /// returns the same result. If the caller drops the future after a deadline, no appended data is lost: closing continues
@@ -118,6 +177,9 @@ pub struct Page {
     pub order: Order,
     /// Only beyond this id, in the direction of `order`: the `next` of the page before.
     pub beyond: Option<ExchangeId>,
+    /// Only up to and including this id, in the direction of `order`: a search over a long record is done in parts, so that it
+    /// can tell its progress and be stopped.
+    pub until: Option<ExchangeId>,
     /// Maximum number of results.
     pub limit: usize,
     /// The time that `since:10m` is relative to.
@@ -166,7 +228,7 @@ pub struct FoundConversations {
     pub next: Option<ConversationId>,
 }
 
-/// A conversation in a list.
+/// A conversation with the number of its exchanges.
 #[derive(Clone, Debug)]
 pub struct ListedConversation {
     /// The conversation.

@@ -250,6 +250,12 @@ impl<T: fmt::Display> fmt::Display for OffOr<T> {
     }
 }
 
+/// Formats a count for people: `1 exchange`, `2 exchanges`.
+pub fn counted(n: u64, what: &str) -> String {
+    let more = if n == 1 { "" } else { "s" };
+    format!("{n} {what}{more}")
+}
+
 /// Formats a number of bytes for people, rounded: `999 B`, `1.9 KiB`, `2.0 GiB`.
 pub fn for_people(bytes: u64) -> String {
     let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];

@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 use serde::Serialize;
 
 use crate::{
-    event::{ConversationId, Ended, Micros, Opened, Role, ServerInfo},
+    event::{ConversationId, Ended, Micros, Opened, Role, ServerInfo, TlsInfo},
     exchange::{Conversation, ExchangeRef},
     left_over::LeftOverJson,
 };
@@ -77,6 +77,16 @@ pub enum EventJson<'a> {
         /// Its framing.
         frame: String,
     },
+    /// The web console answers.
+    Console {
+        /// [`JSON_VERSION`].
+        v: u32,
+        /// Its URL; with the token if the command line names its address.
+        url: String,
+        /// The file that has the token, if there is one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        token_file: Option<String>,
+    },
     /// A conversation opened.
     Open {
         /// [`JSON_VERSION`].
@@ -93,6 +103,9 @@ pub enum EventJson<'a> {
         peer: String,
         /// Wall-clock time.
         t_us: Micros,
+        /// What its TLS handshake agreed on.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tls: Option<&'a TlsInfo>,
     },
     /// A request and its reply.
     Exchange {
@@ -181,6 +194,7 @@ impl<'a> EventJson<'a> {
             role: conversation.role,
             peer: conversation.remote.to_string(),
             t_us: conversation.opened,
+            tls: conversation.tls.as_deref(),
         }
     }
 

@@ -44,7 +44,7 @@ enum Why {
     LeadingZero(String),
     #[error("missing ]; expected [ADDRESS]:PORT")]
     Bracket,
-    #[error("invalid scheme {}: expected tcp://, udp://, unix:, unixgram: or fd:", .0.escape_debug())]
+    #[error("invalid scheme {}: expected tcp://, udp://, tls://, unix:, unixgram: or fd:", .0.escape_debug())]
     Scheme(String),
     #[error("unexpected text {0:?} after the port")]
     Trailing(String),
@@ -191,6 +191,7 @@ fn parse_endpoint(text: &str) -> Result<Endpoint, Why> {
         return match scheme {
             "tcp" => Ok(Endpoint::Tcp(host_port(rest)?)),
             "udp" => Ok(Endpoint::Udp(host_port(rest)?)),
+            "tls" => Ok(Endpoint::Tls(host_port(rest)?)),
             _ => Err(Why::Scheme(scheme.to_owned())),
         };
     }

@@ -126,6 +126,7 @@ impl EndpointInfo {
             (Endpoint::Tcp(_), _) | (Endpoint::Fd(_), Address::Net(_)) => Protocol::Tcp,
             (Endpoint::Unix(_), _) | (Endpoint::Fd(_), Address::Unix(_)) => Protocol::Unix,
             (Endpoint::Udp(_), _) => Protocol::Udp,
+            (Endpoint::Tls(_), _) => Protocol::Tls,
             (Endpoint::Unixgram(_), _) => Protocol::Unixgram,
         };
         let name = match address {

@@ -164,9 +164,15 @@ fn deserialize_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u
 /// If an invariant does not hold.
 #[doc(hidden)]
 pub fn check(received: &[u8]) {
-    let Ok(batch) = serde_json::from_slice::<Batch>(received) else {
-        return;
-    };
+    if let Ok(batch) = Batch::read_from(received) {
+        check_batch(&batch, received);
+    }
+    if let Ok(batch) = serde_json::from_slice::<Batch>(received) {
+        check_batch(&batch, received);
+    }
+}
+
+fn check_batch(batch: &Batch, received: &[u8]) {
     let mut exchanges = 0;
     for event in &batch.events {
         if let Event::Run(run) = event {
@@ -186,9 +192,13 @@ pub fn check(received: &[u8]) {
         }
     }
     assert_eq!(batch.exchanges(), exchanges);
-    let again = serde_json::to_vec(&batch).expect("invariant: a batch is serialisable");
+    let again = serde_json::to_vec(batch).expect("invariant: a batch is serialisable");
     let again = serde_json::from_slice::<Batch>(&again).expect("invariant: it was one before");
-    assert_eq!(again, batch);
+    assert_eq!(&again, batch);
+    let mut again = Vec::new();
+    batch.write_to(&mut again);
+    let again = Batch::read_from(&again).expect("invariant: it was one before");
+    assert_eq!(&again, batch);
 }
 
 #[cfg(test)]

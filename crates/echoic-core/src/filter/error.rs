@@ -4,7 +4,7 @@ use std::{fmt, ops::Range};
 
 use thiserror::Error;
 
-use super::key::{KEYS, RANGE_KEYS};
+use super::key::{KEYS, RANGE_KEYS, nearest_word};
 use crate::{escape, units};
 
 /// Error from parsing a filter. Prints a message, then the text with a mark under the position:
@@ -94,6 +94,10 @@ pub(super) enum Why {
         "{key}: applies to the whole list; it is not allowed within parentheses or after a sign"
     )]
     Inside { key: &'static str },
+    #[error(
+        "THEN joins whole filters; it is not allowed within parentheses; to search for the word, put it in quotes: \"THEN\""
+    )]
+    ThenInside,
     #[error("{key}: is given twice; remove one")]
     Twice { key: &'static str },
     #[error("empty parentheses; expected a condition")]
@@ -117,7 +121,7 @@ fn quoted(found: &str) -> String {
 /// A shell takes an unquoted `lat:>5ms` for `lat:` with its output in a file.
 fn shell_hint(key: &str) -> String {
     if RANGE_KEYS.contains(&key) {
-        format!("; a shell redirects at > and <, so quote them, for example '{key}:>5'")
+        "; a shell redirects at > and <, so put the key and its value in quotes".to_owned()
     } else {
         String::new()
     }
@@ -141,6 +145,15 @@ impl FilterError {
     pub fn key_without_range(&self) -> Option<&'static str> {
         match self.why {
             Why::Missing { key, .. } => RANGE_KEYS.contains(&key).then_some(key),
+            _ => None,
+        }
+    }
+
+    /// Returns what was probably meant at the position: `peer:` for an unknown key, `open` for a misspelled word.
+    pub fn suggestion(&self) -> Option<String> {
+        match &self.why {
+            Why::UnknownKey { nearest, .. } => nearest.map(|key| format!("{key}:")),
+            Why::Value { wants, found, .. } => nearest_word(wants, found).map(str::to_owned),
             _ => None,
         }
     }

@@ -46,6 +46,10 @@ pub enum Atom {
     Role(BTreeSet<Role>),
     /// `server:`: the id or the name of whoever recorded it.
     Server(BTreeSet<String>),
+    /// `sni:`: the server name that a TLS client asked for, in lower case.
+    Sni(BTreeSet<String>),
+    /// `tls:`: the version of TLS or the cipher suite.
+    Tls(BTreeSet<String>),
     /// `svc:`: the service, with or without its argument: `greet` also finds `greet:Hello`.
     Service(BTreeSet<String>),
     /// `lat:`: the latency from read to write, in nanoseconds.
@@ -66,6 +70,10 @@ pub enum Atom {
     Conversation(Ranges),
     /// `n:`: the number of the exchange in its conversation, from 1.
     Number(Ranges),
+    /// `tag:`: a tag of the exchange or of its conversation.
+    Tag(BTreeSet<String>),
+    /// `note:`: text in the note of the exchange or of its conversation, ignoring case.
+    Note(Needle),
 }
 
 /// The side of an exchange that is searched.
@@ -128,6 +136,8 @@ words! {
         Unsent = "unsent",
         /// A rule for datagrams suppressed the reply.
         Withheld = "withheld",
+        /// A client's datagram of which it is not known whether it was answered.
+        Unpaired = "unpaired",
         /// The conversation is open.
         Open = "open",
         /// The conversation has ended.
@@ -136,6 +146,8 @@ words! {
         Half = "half",
         /// As `end:rst`.
         Reset = "reset",
+        /// The peer ended its stream without the close message of TLS.
+        Truncated = "truncated",
         /// As `end:timeout`.
         Timeout = "timeout",
         /// As `end:limit`.
@@ -150,6 +162,8 @@ words! {
         Utf8 = "utf8",
         /// A request that begins like one of HTTP: possibly a browser that a web page made connect to this port.
         Http = "http",
+        /// A request that begins a TLS handshake, on a port that does not speak TLS.
+        Tls = "tls",
     }
 }
 
@@ -198,7 +212,7 @@ pub struct Sort {
 
 impl Expr {
     /// Whether `predicate` is true for every atom in the expression.
-    pub(super) fn all_atoms(&self, predicate: &mut impl FnMut(&Atom) -> bool) -> bool {
+    pub fn all_atoms(&self, predicate: &mut impl FnMut(&Atom) -> bool) -> bool {
         match self {
             Self::All => true,
             Self::And(parts) | Self::Or(parts) => {

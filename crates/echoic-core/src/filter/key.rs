@@ -16,6 +16,8 @@ pub(super) enum Key {
     Service,
     Role,
     Server,
+    Sni,
+    Tls,
     Latency,
     Size,
     After,
@@ -25,6 +27,8 @@ pub(super) enum Key {
     Id,
     Conversation,
     Number,
+    Tag,
+    Note,
     Sort,
     Limit,
 }
@@ -34,7 +38,7 @@ const MOMENT: &str = "how long ago, or a time: 10m, 2d, 13:55, today, yesterday,
 
 /// Each key with a description of its values for error texts. A key of `None` is reserved: a filter that uses it is an
 /// error, so that it can get a meaning later.
-pub(super) const KEYS: [(&str, Option<Key>, &str); 27] = [
+pub(super) const KEYS: [(&str, Option<Key>, &str); 29] = [
     (
         "req",
         Some(Key::Text(Side::Request)),
@@ -79,6 +83,16 @@ pub(super) const KEYS: [(&str, Option<Key>, &str); 27] = [
         "the id or the name of a server: server:web-1:4242",
     ),
     (
+        "sni",
+        Some(Key::Sni),
+        "the server name that a TLS client asked for: sni:localhost",
+    ),
+    (
+        "tls",
+        Some(Key::Tls),
+        "a version of TLS or a cipher suite: tls:1.3 or tls:TLS13_AES_256_GCM_SHA384",
+    ),
+    (
         "lat",
         Some(Key::Latency),
         "a duration or a range of them: >5ms, 1.5s or 1ms..5ms",
@@ -94,7 +108,7 @@ pub(super) const KEYS: [(&str, Option<Key>, &str); 27] = [
     (
         "is",
         Some(Key::Is),
-        "one of ok unanswered unsent withheld open closed half reset timeout limit drain error binary utf8 http",
+        "one of ok unanswered unsent withheld unpaired open closed half reset truncated timeout limit drain error binary utf8 http tls",
     ),
     (
         "end",
@@ -116,14 +130,18 @@ pub(super) const KEYS: [(&str, Option<Key>, &str); 27] = [
         Some(Key::Number),
         "a number or a range of them, the first message being 1: 1 or 2..5",
     ),
+    ("tag", Some(Key::Tag), "a tag: tag:bug"),
+    (
+        "note",
+        Some(Key::Note),
+        "text to find in the note: note:hello or note:\"two words\"",
+    ),
     (
         "sort",
         Some(Key::Sort),
         "one of lat id size t, with - in front for the largest first: sort:-lat",
     ),
     ("limit", Some(Key::Limit), "a number from 1: limit:20"),
-    ("tag", None, ""),
-    ("note", None, ""),
     ("fault", None, ""),
     ("msgs", None, ""),
 ];
@@ -132,10 +150,10 @@ pub(super) const KEYS: [(&str, Option<Key>, &str); 27] = [
 pub(super) const RANGE_KEYS: [&str; 6] = ["port", "lat", "size", "id", "conv", "n"];
 
 /// Words of `is:` that are kept for what is not recorded yet.
-pub(super) const LATER_STATES: [&str; 4] = ["fault", "truncated", "marked", "replayed"];
+pub(super) const LATER_STATES: [&str; 3] = ["fault", "marked", "replayed"];
 
 /// What people call these things elsewhere.
-const ELSEWHERE: [(&str, &str); 21] = [
+const ELSEWHERE: [(&str, &str); 23] = [
     ("request", "req"),
     ("in", "req"),
     ("reply", "rep"),
@@ -157,6 +175,8 @@ const ELSEWHERE: [(&str, &str); 21] = [
     ("state", "is"),
     ("outcome", "is"),
     ("conversation", "conv"),
+    ("label", "tag"),
+    ("comment", "note"),
 ];
 
 /// The key of that name.
@@ -180,6 +200,19 @@ pub(super) fn nearest(name: &str) -> Option<&'static str> {
         .filter(|(distance, known)| *distance <= near && *distance < name.len().max(known.len()))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, known)| known)
+}
+
+/// The word that somebody who wrote `found` most likely meant, if the description of the values lists words: `one of open closed`.
+pub(super) fn nearest_word<'a>(wants: &'a str, found: &str) -> Option<&'a str> {
+    let (_, words) = wants.split_once("one of ")?;
+    let found = found.to_ascii_lowercase();
+    let near = found.len().div_ceil(2).min(2);
+    words
+        .split(' ')
+        .map(|word| (osa_distance(&found, word), word))
+        .filter(|(distance, word)| *distance <= near && *distance < found.len().max(word.len()))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, word)| word)
 }
 
 #[cfg(test)]
@@ -206,6 +239,21 @@ mod tests {
     #[case("averyveryverylongword", None)]
     fn misspelled_key_suggests_the_nearest(#[case] typed: &str, #[case] meant: Option<&str>) {
         assert_eq!(nearest(typed), meant);
+    }
+
+    #[rstest]
+    #[case("is", "opne", Some("open"))]
+    #[case("is", "Unanswered", Some("unanswered"))]
+    #[case("proto", "udq", Some("udp"))]
+    #[case("is", "x", None)]
+    #[case("is", "somethingelse", None)]
+    #[case("lat", "5mss", None)]
+    fn misspelled_word_suggests_the_nearest(
+        #[case] key: &str,
+        #[case] typed: &str,
+        #[case] meant: Option<&str>,
+    ) {
+        assert_eq!(nearest_word(find(key).unwrap().2, typed), meant);
     }
 
     #[test]

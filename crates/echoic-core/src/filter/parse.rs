@@ -1,5 +1,7 @@
 //! A recursive-descent parser: one function per rule of the grammar in [`super`].
 
+mod words;
+
 use std::{collections::BTreeSet, ops::Range, str::FromStr};
 
 use jiff::Zoned;
@@ -13,12 +15,8 @@ use super::{
     number::Unit,
     peer::Peer,
     values::{Fault, Item, Values, limit, sort},
-    when,
 };
-use crate::{
-    escape,
-    event::{Protocol, Role},
-};
+use crate::event::{Protocol, Role};
 
 /// Longest filter, in bytes.
 const TEXT_BYTES_MAX: usize = 64 << 10;
@@ -28,8 +26,6 @@ const DEPTH_MAX: usize = 64;
 const ATOMS_MAX: usize = 256;
 /// Most regular expressions. Each may take 1 MiB of memory.
 const REGEXES_MAX: usize = 32;
-/// Most values in all lists together. More than conditions, since the values of a list are looked up in a set.
-const VALUES_MAX: usize = 4096;
 
 impl Filter {
     /// Parses a filter. An empty one selects all. The caller joins several arguments of a command line by spaces.
@@ -110,14 +106,33 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn filter(&mut self) -> Result<Filter, Fault> {
-        let expr = self.or()?;
+        let (steps, expr) = self.steps()?;
         match self.peek() {
             None => Ok(Filter {
+                steps,
                 expr,
                 sort: self.sort,
                 limit: self.limit,
             }),
             Some(_) => Err(Why::Unopened.at(self.at..self.at + 1)),
+        }
+    }
+
+    /// `or {"THEN" or}`. Returns the last one apart.
+    fn steps(&mut self) -> Result<(Vec<Expr>, Expr), Fault> {
+        let mut steps = Vec::new();
+        let mut before = None;
+        loop {
+            let step = self.or()?;
+            let after = self.keyword("THEN");
+            match before.or_else(|| after.clone()) {
+                Some(span) if step == Expr::All => {
+                    return Err(Why::Dangling { word: "THEN" }.at(span));
+                }
+                _ if after.is_none() => return Ok((steps, step)),
+                _ => steps.push(step),
+            }
+            before = after;
         }
     }
 
@@ -147,7 +162,10 @@ impl<'a> Parser<'a> {
         let mut pending_and = None;
         loop {
             self.skip_space();
-            if matches!(self.peek(), None | Some(')')) || self.is_at_keyword("OR") {
+            let is_at_end = matches!(self.peek(), None | Some(')'))
+                || self.is_at_keyword("OR")
+                || self.depth == 0 && self.is_at_keyword("THEN");
+            if is_at_end {
                 return match pending_and {
                     Some(span) => Err(Why::Dangling { word: "AND" }.at(span)),
                     None => Ok(parts),
@@ -161,10 +179,7 @@ impl<'a> Parser<'a> {
                 continue;
             }
             if let Some(span) = self.keyword("THEN") {
-                return Err(Why::NotYet {
-                    what: "THEN".to_owned(),
-                }
-                .at(span));
+                return Err(Why::ThenInside.at(span));
             }
             if let Some(span) = self.keyword("NOT") {
                 return Err(Why::Not.at(span));
@@ -284,6 +299,10 @@ impl<'a> Parser<'a> {
                 let texts = values.items.into_iter().map(|item| self.phrase(side, item));
                 return Ok(Some(Expr::or(texts.collect::<Result<Vec<_>, _>>()?)));
             }
+            Key::Note => {
+                let notes = values.items.into_iter().map(|item| self.note(item));
+                return Ok(Some(Expr::or(notes.collect::<Result<Vec<_>, _>>()?)));
+            }
             Key::Hex => {
                 self.count(values.items.len(), &span)?;
                 let masks: Vec<Mask> = values.each(Mask::new)?;
@@ -298,6 +317,8 @@ impl<'a> Parser<'a> {
             Key::Service => Atom::Service(service_names(&values)?),
             Key::Role => Atom::Role(values.words(Role::ALL, Role::word)?),
             Key::Server => Atom::Server(values.each(owned)?),
+            Key::Sni => Atom::Sni(values.each(|name| Some(name.to_ascii_lowercase()))?),
+            Key::Tls => Atom::Tls(values.each(owned)?),
             Key::Latency => Atom::Latency(values.ranges(Unit::Time, u64::MAX)?),
             Key::Size => Atom::Size(values.ranges(Unit::Bytes, u64::MAX)?),
             Key::After => Atom::After(values.time(self.now)?),
@@ -306,6 +327,7 @@ impl<'a> Parser<'a> {
             Key::End => Atom::End(values.words(EndClass::ALL, EndClass::word)?),
             Key::Id => Atom::Id(values.ranges(Unit::Name, u64::MAX)?),
             Key::Conversation => Atom::Conversation(values.ranges(Unit::Name, u64::MAX)?),
+            Key::Tag => Atom::Tag(values.each(owned)?),
             Key::Number => Atom::Number(values.ranges(Unit::Count, u64::MAX)?),
         };
         self.count(1, &span)?;
@@ -316,6 +338,14 @@ impl<'a> Parser<'a> {
         self.count(1, &item.span)?;
         match Needle::new(item.bytes) {
             Some(needle) => Ok(Expr::Atom(Atom::Text(side, needle))),
+            None => Err(Why::EmptyPhrase.at(item.span)),
+        }
+    }
+
+    fn note(&mut self, item: Item) -> Result<Expr, Fault> {
+        self.count(1, &item.span)?;
+        match Needle::new(item.bytes) {
+            Some(needle) => Ok(Expr::Atom(Atom::Note(needle))),
             None => Err(Why::EmptyPhrase.at(item.span)),
         }
     }
@@ -351,114 +381,6 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// `item {"," item}`, directly after the colon.
-    fn items(&mut self, key: &'static str, wants: &'static str) -> Result<Vec<Item>, Fault> {
-        let mut items = Vec::new();
-        loop {
-            let item = self.item(true, key == "hex")?;
-            if item.bytes.is_empty() {
-                return Err(Why::Missing { key, wants }.at(item.span));
-            }
-            self.values += 1;
-            if self.values > VALUES_MAX {
-                return Err(Why::TooMany {
-                    most: VALUES_MAX,
-                    what: "values in lists",
-                }
-                .at(item.span));
-            }
-            items.push(item);
-            if self.peek() != Some(',') {
-                return Ok(items);
-            }
-            self.at += 1;
-        }
-    }
-
-    /// Appends the time of day that follows a date after a space, since a shell has removed the quotes around the two.
-    fn time_after(&mut self, date: &mut Item) {
-        let text = self.text;
-        let is_bare = date.span.end == self.at;
-        let rest = text[self.at..].trim_start();
-        let time = rest.split(|c: char| c.is_whitespace() || c == ')').next();
-        let time = time.filter(|time| when::is_time_of_day(time));
-        if let (true, true, Some(time)) = (is_bare, when::is_date(&text[date.span.clone()]), time) {
-            let start = text.len() - rest.len();
-            self.at = start + time.len();
-            date.bytes = format!("{} {time}", &text[date.span.clone()]).into_bytes();
-            date.span.end = self.at;
-        }
-    }
-
-    /// A word or a quoted phrase, with the escapes of [`crate::escape`] decoded. Single quotes are ordinary characters in
-    /// text, and quotation marks around bytes (`hex:`).
-    fn item(&mut self, in_list: bool, is_bytes: bool) -> Result<Item, Fault> {
-        let span = match self.peek() {
-            Some('"') => self.quoted('"', in_list)?,
-            Some('\'') if is_bytes => self.quoted('\'', in_list)?,
-            _ => self.bare(in_list, false),
-        };
-        match escape::parse(&self.text[span.clone()]) {
-            Ok(bytes) => Ok(Item { bytes, span }),
-            Err(error) => {
-                let at = span.start + error.at;
-                Err(Why::Escape {
-                    message: error.to_string(),
-                }
-                .at(at..at + 1))
-            }
-        }
-    }
-
-    /// An unquoted word: ends before whitespace, a comma in a list, or a closing parenthesis that was not opened in the
-    /// word (`f(x)` is one word). With `has_escapes`, the character after a backslash does not end it.
-    fn bare(&mut self, in_list: bool, has_escapes: bool) -> Range<usize> {
-        let start = self.at;
-        let mut open = 0_usize;
-        let mut chars = self.text[start..].char_indices();
-        self.at = self.text.len();
-        while let Some((at, c)) = chars.next() {
-            let is_end = c.is_whitespace() || open == 0 && (c == ')' || in_list && c == ',');
-            if is_end {
-                self.at = start + at;
-                break;
-            }
-            match c {
-                '(' => open += 1,
-                ')' => open -= 1,
-                '\\' if has_escapes => {
-                    chars.next();
-                }
-                _ => {}
-            }
-        }
-        start..self.at
-    }
-
-    /// Quoted text: ends at the next quotation mark without a backslash before it. Returns the span between the marks.
-    fn quoted(&mut self, mark: char, in_list: bool) -> Result<Range<usize>, Fault> {
-        let start = self.at + 1;
-        let mut chars = self.text[start..].char_indices();
-        let len = loop {
-            match chars.next() {
-                Some((at, c)) if c == mark => break at,
-                Some((_, c)) => {
-                    if c == '\\' {
-                        chars.next();
-                    }
-                }
-                None => return Err(Why::UnclosedQuote.at(self.at..start)),
-            }
-        };
-        self.at = start + len + 1;
-        match self.peek() {
-            Some(c) if !c.is_whitespace() && c != ')' && !(in_list && c == ',') => {
-                Err(Why::NoSpace.at(self.at - 1..self.at))
-            }
-            _ => Ok(start..start + len),
-        }
-    }
-
     /// Counts conditions against the limit.
     fn count(&mut self, atoms: usize, span: &Range<usize>) -> Result<(), Fault> {
         self.atoms += atoms;
@@ -470,30 +392,5 @@ impl<'a> Parser<'a> {
             }
             .at(span.clone())),
         }
-    }
-
-    fn peek(&self) -> Option<char> {
-        self.text[self.at..].chars().next()
-    }
-
-    fn skip_space(&mut self) {
-        self.at = self.text.len() - self.text[self.at..].trim_start().len();
-    }
-
-    /// Whether the next word is `word`.
-    fn is_at_keyword(&self, word: &str) -> bool {
-        let rest = self.text[self.at..].strip_prefix(word);
-        rest.is_some_and(|rest| {
-            rest.is_empty() || rest.starts_with(|c: char| c.is_whitespace() || "()".contains(c))
-        })
-    }
-
-    /// Consumes `word` if it is next, and returns its span.
-    fn keyword(&mut self, word: &str) -> Option<Range<usize>> {
-        let start = self.at;
-        self.is_at_keyword(word).then(|| {
-            self.at += word.len();
-            start..self.at
-        })
     }
 }

@@ -14,6 +14,9 @@ impl Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut gap = "";
         if self.expr != Expr::All {
+            for step in &self.steps {
+                write!(f, "{step} THEN ")?;
+            }
             write!(f, "{}", self.expr)?;
             gap = " ";
         }
@@ -87,6 +90,16 @@ impl Display for Atom {
                 "server:",
                 names.iter().map(|name| word(name.as_bytes(), true)),
             ),
+            Self::Sni(names) => list(
+                f,
+                "sni:",
+                names.iter().map(|name| word(name.as_bytes(), true)),
+            ),
+            Self::Tls(words) => list(
+                f,
+                "tls:",
+                words.iter().map(|name| word(name.as_bytes(), true)),
+            ),
             Self::Service(names) => list(
                 f,
                 "svc:",
@@ -101,6 +114,8 @@ impl Display for Atom {
             Self::Id(ids) => ranges(f, "id:", Unit::Name, ids),
             Self::Conversation(ids) => ranges(f, "conv:", Unit::Name, ids),
             Self::Number(numbers) => ranges(f, "n:", Unit::Count, numbers),
+            Self::Tag(tags) => list(f, "tag:", tags.iter().map(|tag| word(tag.as_bytes(), true))),
+            Self::Note(needle) => write!(f, "note:{}", word(needle.bytes(), true)),
         }
     }
 }

@@ -2,9 +2,12 @@
 
 use super::expr::{Atom, EndClass, Expr, Side, State};
 use crate::{
+    client_hello::begins_as_tls,
+    ending::CloseReason,
     event::{Address, ExchangeId, Micros, Outcome, Role},
-    exchange::{Conversation, Exchange},
+    exchange::{Conversation, Exchange, ExchangeRef, TAG_HTTP, TAG_TLS, automatic_tag},
     http::begins_as_http,
+    store::Labels,
 };
 
 /// What a filter can match: an exchange, or the row of a store, which lends its bytes without allocating an exchange.
@@ -25,6 +28,8 @@ pub trait Subject {
     fn request(&self) -> &[u8];
     /// Returns the reply as sent.
     fn reply(&self) -> &[u8];
+    /// Returns its own tags and note.
+    fn labels(&self) -> &Labels;
 }
 
 impl Subject for Exchange {
@@ -51,6 +56,39 @@ impl Subject for Exchange {
     }
     fn reply(&self) -> &[u8] {
         &self.reply
+    }
+    fn labels(&self) -> &Labels {
+        &self.labels
+    }
+}
+
+impl Subject for ExchangeRef<'_> {
+    fn conversation(&self) -> &Conversation {
+        self.conversation
+    }
+    fn id(&self) -> ExchangeId {
+        self.id
+    }
+    fn n(&self) -> u64 {
+        self.n
+    }
+    fn at(&self) -> Micros {
+        self.at
+    }
+    fn latency_ns(&self) -> u64 {
+        self.latency_ns
+    }
+    fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+    fn request(&self) -> &[u8] {
+        self.request
+    }
+    fn reply(&self) -> &[u8] {
+        self.reply
+    }
+    fn labels(&self) -> &Labels {
+        self.labels
     }
 }
 
@@ -80,6 +118,9 @@ impl Subject for Conversation {
     fn reply(&self) -> &[u8] {
         &[]
     }
+    fn labels(&self) -> &Labels {
+        &self.labels
+    }
 }
 
 impl Expr {
@@ -107,6 +148,8 @@ impl Atom {
             | Self::Service(_)
             | Self::Role(_)
             | Self::Server(_)
+            | Self::Sni(_)
+            | Self::Tls(_)
             | Self::End(_)
             | Self::Conversation(_)
             | Self::After(_)
@@ -141,6 +184,14 @@ impl Atom {
                 names.contains(&server.name)
                     || names.iter().any(|name| name.parse() == Ok(server.id))
             }
+            Self::Sni(names) => {
+                let sni = conversation.tls.as_ref().and_then(|tls| tls.sni.as_ref());
+                sni.is_some_and(|sni| names.contains(sni))
+            }
+            Self::Tls(words) => {
+                let tls = conversation.tls.as_ref();
+                tls.is_some_and(|tls| words.iter().any(|word| tls.is(word)))
+            }
             Self::Service(names) => {
                 let bare = endpoint_info.service.split_once(':').map(|(name, _)| name);
                 names.contains(&endpoint_info.service)
@@ -157,6 +208,34 @@ impl Atom {
             Self::Id(ids) => ids.contains(subject.id()),
             Self::Conversation(ids) => ids.contains(conversation.id),
             Self::Number(numbers) => numbers.contains(subject.n()),
+            Self::Tag(tags) => {
+                let labels = [subject.labels(), &conversation.labels];
+                let mut own = labels.iter().flat_map(|labels| &labels.tags);
+                own.any(|tag| tags.contains(tag))
+                    || automatic_tag(conversation, subject.request())
+                        .is_some_and(|tag| tags.contains(tag))
+            }
+            Self::Note(needle) => [subject.labels(), &conversation.labels]
+                .iter()
+                .filter_map(|labels| labels.note.as_ref())
+                .any(|note| needle.is_in(note.as_bytes())),
+        }
+    }
+}
+
+impl Atom {
+    /// Whether it needs the bytes of request or reply, and not only their lengths.
+    pub fn needs_bytes(&self) -> bool {
+        match self {
+            Self::Text(..) | Self::Regex(..) | Self::Hex(_) => true,
+            Self::Is(states) => states.iter().any(|state| {
+                matches!(
+                    state,
+                    State::Binary | State::Utf8 | State::Http | State::Tls
+                )
+            }),
+            Self::Tag(tags) => tags.contains(TAG_HTTP) || tags.contains(TAG_TLS),
+            _ => false,
         }
     }
 }
@@ -181,6 +260,7 @@ impl State {
                 | Self::Closed
                 | Self::Half
                 | Self::Reset
+                | Self::Truncated
                 | Self::Timeout
                 | Self::Limit
                 | Self::Drain
@@ -198,10 +278,15 @@ impl State {
             Self::Unanswered => subject.outcome() == Outcome::Unanswered,
             Self::Unsent => subject.outcome() == Outcome::Unsent,
             Self::Withheld => subject.outcome() == Outcome::Withheld,
+            Self::Unpaired => subject.outcome() == Outcome::Unpaired,
             Self::Open => is_open,
             Self::Closed => !is_open,
             Self::Half => is_open && conversation.half_closed.is_some(),
             Self::Reset => EndClass::Rst.matches(conversation),
+            Self::Truncated => {
+                let ended = conversation.ended.as_ref();
+                ended.is_some_and(|(_, ending)| ending.reason == CloseReason::Truncated)
+            }
             Self::Timeout => EndClass::Timeout.matches(conversation),
             Self::Limit => EndClass::Limit.matches(conversation),
             Self::Drain => EndClass::Drain.matches(conversation),
@@ -209,6 +294,7 @@ impl State {
             Self::Binary => !are_text(),
             Self::Utf8 => are_text(),
             Self::Http => conversation.role == Role::Server && begins_as_http(subject.request()),
+            Self::Tls => conversation.role == Role::Server && begins_as_tls(subject.request()),
         }
     }
 }

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::{Framing, Width};
+use crate::units::counted;
 
 /// How a reply ends. It ends like the message that it answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub enum ReplyEnd<'a> {
 
 /// The body of a reply is longer than the length field of its framing allows, such as 256 bytes under `u8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("a reply of {bytes} bytes is too long for the length field of its framing")]
+#[error("a reply of {} is too long for the length field of its framing", counted(*bytes as u64, "byte"))]
 pub struct ReplyTooLong {
     /// The length of the body.
     pub bytes: usize,

@@ -2,13 +2,14 @@
 //! pattern of several bytes, or lengths that fit to the last byte.
 
 use crate::{
+    client_hello::begins_as_tls,
     framing::{Framing, Width},
     http::begins_as_http,
 };
 
 /// Returns what the bytes look like. `total` is the number of bytes there were; `bytes` may be the first of them only.
 pub(super) fn guess(framing: Framing, bytes: &[u8], total: u64) -> Option<String> {
-    if is_client_hello(bytes) {
+    if begins_as_tls(bytes) {
         return Some("looks like a TLS ClientHello".to_owned());
     }
     if framing != Framing::ContentLength && begins_as_http(bytes) {
@@ -21,12 +22,6 @@ pub(super) fn guess(framing: Framing, bytes: &[u8], total: u64) -> Option<String
         return Some("fits line".to_owned());
     }
     other_length(framing, bytes)
-}
-
-/// Whether they begin as a TLS record with a `ClientHello` (RFC 8446, sections 4 and 5.1): type 22, version 3.0 to 3.4, a
-/// length, handshake type 1.
-fn is_client_hello(bytes: &[u8]) -> bool {
-    matches!(bytes, [22, 3, 0..=4, high, low, 1, ..] if (*high, *low) > (0, 3))
 }
 
 fn is_text_of_lines(bytes: &[u8]) -> bool {

@@ -93,11 +93,45 @@ pub enum StoreErrorKind {
         /// The error of the system.
         what: String,
     },
+    /// A database that holds no record.
+    NoRecord,
+    /// The name of its host was not resolved.
+    NotResolved {
+        /// The error of the system.
+        what: String,
+    },
+    /// There is no connection to it, or it was lost.
+    Unreachable {
+        /// The error of the system or the database.
+        what: String,
+    },
+    /// It gave no answer in time, or something else held it for too long.
+    TimedOut {
+        /// What was waited for.
+        what: String,
+    },
+    /// It refused the login: no such user, or another password.
+    Denied {
+        /// The error of the database.
+        what: String,
+    },
+    /// The user may log in, but not do that.
+    Forbidden {
+        /// The error of the database.
+        what: String,
+    },
+    /// A tag or a note that cannot be stored; nothing was changed.
+    InvalidLabel {
+        /// What is wrong with it.
+        what: String,
+    },
     /// Reading or writing failed.
     Failed {
         /// The error of the system or the database.
         what: String,
     },
+    /// It passes the record on to another store, which is to be asked.
+    Elsewhere,
     /// [`Store::close`](super::Store::close) was called.
     Closed,
 }
@@ -122,7 +156,16 @@ impl StoreErrorKind {
                 format!("the quota of the disk under {at} is used up: Disk quota exceeded (EDQUOT)")
             }
             Self::ReadOnly { what } => format!("{at} cannot be written: {what}"),
+            Self::NoRecord => format!("the database {at} holds no record of echoic"),
+            Self::NotResolved { what } | Self::Unreachable { what } => {
+                format!("{at} cannot be reached: {what}")
+            }
+            Self::TimedOut { what } => format!("{at} gave no answer in time: {what}"),
+            Self::Denied { what } => format!("{at} refused the login: {what}"),
+            Self::Forbidden { what } => format!("{at} does not permit that: {what}"),
+            Self::InvalidLabel { what } => format!("{what}; nothing in {at} was changed"),
             Self::Failed { what } => format!("{at} failed: {what}"),
+            Self::Elsewhere => format!("{at} passes the record on: it is read where it is kept"),
             Self::Closed => format!("the store {at} is closed"),
         }
     }
@@ -145,7 +188,15 @@ mod tests {
             StoreErrorKind::Full,
             StoreErrorKind::OverQuota,
             StoreErrorKind::ReadOnly { what: what() },
+            StoreErrorKind::NoRecord,
+            StoreErrorKind::NotResolved { what: what() },
+            StoreErrorKind::Unreachable { what: what() },
+            StoreErrorKind::TimedOut { what: what() },
+            StoreErrorKind::Denied { what: what() },
+            StoreErrorKind::Forbidden { what: what() },
+            StoreErrorKind::InvalidLabel { what: what() },
             StoreErrorKind::Failed { what: what() },
+            StoreErrorKind::Elsewhere,
             StoreErrorKind::Closed,
         ] {
             let locations = [

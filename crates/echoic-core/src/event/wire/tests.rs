@@ -6,10 +6,11 @@ use crate::{
     ending::{CloseReason, Ending},
     endpoint::UnixName,
     event::{
-        Address, Ended, EndpointInfo, Mark, Marked, Opened, Outcome, Protocol, Role, RunMeta,
-        ServerId,
+        Address, ClientCertificate, Ended, EndpointInfo, InvalidBatch, Mark, Marked, Opened,
+        Outcome, Protocol, Role, RunMeta, ServerId, TlsInfo,
     },
     framing::{Framing, Splitter},
+    left_over::LeftOver,
     message::{Replies, Run},
 };
 
@@ -37,11 +38,18 @@ fn opened(role: Role, address: Address) -> Event {
             service: "greet:\"x\"".into(),
             framing: "u16be/line".parse().unwrap(),
         }),
+        // Some fields are absent: a binary form must not leave them out.
+        tls: Some(Arc::new(TlsInfo {
+            version: Some("1.3".into()),
+            sni: Some("a.example".into()),
+            client: Some(ClientCertificate::default()),
+            ..TlsInfo::default()
+        })),
     })
 }
 
-fn ended(reason: CloseReason) -> Event {
-    Event::Ended(Ended {
+fn ended(reason: CloseReason) -> Ended {
+    Ended {
         conversation: 3,
         at: 1,
         ending: Ending {
@@ -50,9 +58,9 @@ fn ended(reason: CloseReason) -> Event {
             sent: 2,
             unsent: 3,
             discarded: 4,
-            left_over: None,
+            left_over: LeftOver::new(Framing::Line, b"rest"),
         },
-    })
+    }
 }
 
 /// A batch with events of every kind.
@@ -106,7 +114,7 @@ fn batch(lines: &[Vec<u8>], answered: usize, reply: &[u8]) -> Batch {
             what,
         }));
     }
-    batch.events.push(ended(CloseReason::PeerReset));
+    batch.ended(ended(CloseReason::PeerReset));
     batch
 }
 
@@ -130,6 +138,22 @@ fn batch_of_another_version_is_rejected() {
         rejected.to_string(),
         format!("events of version {}: expected {VERSION}", VERSION + 1)
     );
+}
+
+#[test]
+fn binary_batch_of_another_version_is_rejected_by_name() {
+    let mut written = Vec::new();
+    batch(&[], 0, b"").write_to(&mut written);
+    assert_eq!(written[3], VERSION as u8);
+    written[3] += 1;
+    let rejected = Batch::read_from(&written).unwrap_err();
+    assert_eq!(rejected, InvalidBatch::Version { found: VERSION + 1 });
+    assert_eq!(Batch::read_from(b"{}"), Err(InvalidBatch::Foreign));
+    let longer = [&written[..3], b"\x02", &written[4..], b"x"].concat();
+    assert!(matches!(
+        Batch::read_from(&longer),
+        Err(InvalidBatch::Damaged(_))
+    ));
 }
 
 /// Replaces the number with index `which` among all numbers of a batch.
@@ -164,6 +188,30 @@ proptest! {
         prop_assert_eq!(&read, &batch);
         prop_assert_eq!(read.exchanges(), batch.exchanges());
         check(&written);
+        let mut written = b"before".to_vec();
+        batch.write_to(&mut written);
+        let read = Batch::read_from(&written[b"before".len()..]).unwrap();
+        prop_assert_eq!(&read, &batch);
+        prop_assert_eq!(read.size(), batch.size());
+        check(&written[b"before".len()..]);
+    }
+
+    /// Any bit may be another one: the batch is valid or rejected.
+    #[test]
+    fn changed_binary_batch_is_valid_or_rejected(
+        lines in vec(vec(Just(b'x'), 0..5), 1..5),
+        changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        len in any::<prop::sample::Index>(),
+    ) {
+        let mut written = Vec::new();
+        batch(&lines, lines.len(), b"reply").write_to(&mut written);
+        for (at, with) in changes {
+            let at = at.index(written.len());
+            written[at] = with;
+        }
+        check(&written);
+        written.truncate(len.index(written.len()));
+        check(&written);
     }
 
     /// Slices and lengths outside the batch are rejected, for any number.
@@ -187,5 +235,7 @@ proptest! {
     #[test]
     fn any_bytes_are_a_batch_or_rejected(bytes in vec(any::<u8>(), 0..200)) {
         check(&bytes);
+        // With the head and the version of a binary batch, the rest is read.
+        check(&[b"eB\x01\x02", &bytes[..]].concat());
     }
 }
