@@ -1,4 +1,4 @@
-//! Charts of a benchmark's figures, as SVG and as lines for a terminal.
+//! Charts as SVG and as lines for a terminal: of a benchmark, and of what a server records ([`numbers`]).
 //!
 //! The input is plain figures, the output is text: no files, no clock, no other crate of the workspace. Only this crate
 //! uses the plotting library. The same figures give the same bytes.
@@ -10,6 +10,7 @@
 
 mod header;
 mod heat;
+pub mod numbers;
 mod outcomes;
 mod over_time;
 mod palette;
