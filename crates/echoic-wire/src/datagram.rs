@@ -3,6 +3,7 @@
 use std::{
     fmt::Debug,
     io,
+    os::fd::{AsRawFd, RawFd},
     task::{Context, Poll, ready},
 };
 
@@ -156,7 +157,7 @@ pub async fn bind_datagrams(
                 "it is a listening socket, expected a datagram one",
             ))),
         },
-        Endpoint::Tcp(_) | Endpoint::Unix(_) => Err(failed(io::Error::other(
+        Endpoint::Tcp(_) | Endpoint::Unix(_) | Endpoint::Tls(_) => Err(failed(io::Error::other(
             "it is a stream endpoint, expected a datagram one",
         ))),
     }
@@ -273,6 +274,15 @@ impl DatagramSocket {
     /// Returns the bound address.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Returns the socket's file descriptor, if it is a socket.
+    pub fn raw_fd(&self) -> Option<RawFd> {
+        match &self.socket {
+            Kind::Udp(socket) => Some(socket.as_raw_fd()),
+            Kind::Unixgram(socket) => Some(socket.as_raw_fd()),
+            Kind::Other(_) => None,
+        }
     }
 
     /// Receives the next datagram into `buffer`. After an error the socket is still usable.

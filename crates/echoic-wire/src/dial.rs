@@ -105,6 +105,12 @@ pub enum DialError {
         /// The layer's error.
         source: io::Error,
     },
+    /// The endpoint's scheme asks for TLS, and no layer was given for it: nothing was sent in plain text.
+    #[error("{endpoint} needs TLS, and this command does not speak it")]
+    NeedsTls {
+        /// The endpoint.
+        endpoint: Endpoint,
+    },
     /// The peer did not finish the handshake in time.
     #[error("{peer} did not finish the handshake within {timeout:?}")]
     HandshakeTimedOut {
@@ -176,6 +182,10 @@ fn in_parentheses(attempts: &[FailedAttempt]) -> String {
 
 /// Connects to `endpoint`, and opens the layers over the connection.
 pub async fn dial(endpoint: &Endpoint, options: &DialOptions) -> Result<Dialled, DialError> {
+    if matches!(endpoint, Endpoint::Tls(_)) && options.layers.is_empty() {
+        let endpoint = endpoint.clone();
+        return Err(DialError::NeedsTls { endpoint });
+    }
     let dialled = dial_socket(endpoint, options).await?;
     if options.layers.is_empty() {
         return Ok(dialled);
@@ -208,7 +218,7 @@ pub async fn dial(endpoint: &Endpoint, options: &DialOptions) -> Result<Dialled,
 
 async fn dial_socket(endpoint: &Endpoint, options: &DialOptions) -> Result<Dialled, DialError> {
     match endpoint {
-        Endpoint::Tcp(target) => dial_tcp(endpoint, target, options).await,
+        Endpoint::Tcp(target) | Endpoint::Tls(target) => dial_tcp(endpoint, target, options).await,
         Endpoint::Unix(name) => dial_unix(endpoint, name, options).await,
         Endpoint::Udp(target) => dial_udp(endpoint, target, options).await,
         Endpoint::Unixgram(name) => dial_unixgram(endpoint, name, options),

@@ -3,9 +3,13 @@
 //! Newcomers know the list of socket methods from a tutorial. A report has one such call with its arguments and its
 //! result, so that they see which calls the program makes, and when.
 
+mod in_c;
+
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 use echoic_core::{endpoint::Shape, event::Address};
+
+pub use self::in_c::CallInC;
 
 /// Receives a report of every socket call of a link or a listener.
 #[derive(Clone)]
@@ -18,7 +22,7 @@ pub struct Explain {
 type Callback = dyn Fn(Option<&Address>, Call<'_>) + Send + Sync;
 
 /// A socket call with its arguments and its result.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Call<'a> {
     /// getaddrinfo(3).
@@ -116,6 +120,8 @@ pub enum Call<'a> {
     },
     /// No call, but why the next one is made, in plain words.
     Remark(&'static str),
+    /// No call, but a step of a layer's protocol (TLS) over the socket. It may have text of the peer.
+    Step(&'a str),
     /// close(2) of a connection, or of an endpoint's socket; the latter is reported with its own address.
     Close,
 }
@@ -135,6 +141,18 @@ impl Explain {
         Self {
             address: Some(peer),
             callback: Arc::clone(&self.callback),
+        }
+    }
+
+    /// Returns a receiver that passes each report to both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            address: self.address.clone(),
+            callback: Arc::new(move |_, call| {
+                self.report(call.clone());
+                other.report(call);
+            }),
         }
     }
 

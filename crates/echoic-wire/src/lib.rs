@@ -22,7 +22,9 @@ mod send_progress;
 mod send_queue;
 mod sock_diag;
 mod socket;
+mod starttls;
 mod tcp;
+mod tls;
 mod transport;
 mod udp;
 mod unix;
@@ -33,7 +35,7 @@ pub use datagram::{
     BoundDatagrams, DatagramSocket, DatagramTransport, Received, Route, bind_datagrams, shape,
 };
 pub use dial::{DialError, DialOptions, Dialled, FailedAttempt, OtherSocketType, dial};
-pub use explain::{Call, Explain};
+pub use explain::{Call, CallInC, Explain};
 pub use inherited::inherited_fds;
 pub use link::Link;
 pub use listen::{Accept, Incoming, ListenError, Listener, listen};
@@ -42,6 +44,13 @@ pub use owner::Owner;
 pub use resolve::{ResolveError, host_name, resolve};
 pub use send_progress::{Look, SendProgress};
 pub use send_queue::SendQueue;
+pub use starttls::{StartTls, StartTlsError};
+#[doc(hidden)]
+pub use tls::check_first_flight;
+pub use tls::{
+    CertificateInfo, TlsClient, TlsClientOptions, TlsError, TlsErrorKind, TlsFileError, TlsReport,
+    TlsServer, TlsServerOptions, TlsVersion, key_log_file,
+};
 pub use transport::{ClientLayer, ServerLayer, Transport};
 
 #[cfg(doctest)]

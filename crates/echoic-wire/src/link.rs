@@ -8,13 +8,18 @@
 //! share one variant, a boxed [`Transport`].
 
 use std::{
-    io,
+    io::{self, IoSlice},
+    os::fd::{AsRawFd, RawFd},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use echoic_core::{endpoint::Shape, event::Address};
+use echoic_core::{
+    endpoint::Shape,
+    event::{Address, TlsInfo},
+};
 use rustix::{
     io::Errno,
     net::{SendFlags, send},
@@ -108,6 +113,34 @@ impl Link {
             Kind::Udp(_) | Kind::Unixgram(_) => Shape::Datagrams,
             Kind::Tcp(_) | Kind::Unix(_) => Shape::Stream,
             Kind::Layered(transport) => transport.shape(),
+        }
+    }
+
+    /// Has calls of the socket also reported to `explain`. Calls of layers are reported by the link below them.
+    pub(crate) fn explain_also(&mut self, explain: Explain) {
+        self.explain = Some(match self.explain.take() {
+            Some(first) => first.and(explain),
+            None => explain,
+        });
+    }
+
+    /// Returns the socket's file descriptor, that of the lowest link under layers.
+    pub fn raw_fd(&self) -> Option<RawFd> {
+        match &self.transport {
+            Kind::Tcp(stream) => Some(stream.as_raw_fd()),
+            Kind::Unix(stream) => Some(stream.as_raw_fd()),
+            Kind::Udp(socket) => Some(socket.as_raw_fd()),
+            Kind::Unixgram(socket) => Some(socket.as_raw_fd()),
+            Kind::Layered(transport) => transport.lower()?.raw_fd(),
+        }
+    }
+
+    /// Whether [`Self::abort`] makes the connection end with a reset. Unix sockets and datagrams have none.
+    pub fn can_reset(&self) -> bool {
+        match &self.transport {
+            Kind::Tcp(_) => true,
+            Kind::Unix(_) | Kind::Udp(_) | Kind::Unixgram(_) => false,
+            Kind::Layered(transport) => transport.lower().is_none_or(Self::can_reset),
         }
     }
 
@@ -214,6 +247,65 @@ impl Link {
             // A transport must return `Pending` if it takes nothing; otherwise the caller would loop for ever.
             Ok(0) if !bytes.is_empty() => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             result => Poll::Ready(result),
+        }
+    }
+
+    /// Writes a prefix of the parts joined, as [`Self::poll_write`] does, in one system call.
+    pub fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let [part] = parts {
+            return self.poll_write(cx, part);
+        }
+        let result = ready!(match &mut self.transport {
+            Kind::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Kind::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Kind::Layered(transport) => transport.poll_write_vectored(cx, parts),
+            // Parts of one datagram are not joined here: nothing needs it.
+            Kind::Udp(_) | Kind::Unixgram(_) => {
+                Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+            }
+        });
+        if let Some(explain) = &self.explain {
+            explain.report(Call::Send {
+                bytes: &parts
+                    .iter()
+                    .flat_map(|part| part.to_vec())
+                    .collect::<Vec<u8>>(),
+                result: result.as_ref().copied(),
+            });
+        }
+        Poll::Ready(result)
+    }
+
+    /// Returns what the handshake of TLS agreed on, if there is TLS over the socket.
+    pub fn tls(&self) -> Option<&Arc<TlsInfo>> {
+        match &self.transport {
+            Kind::Layered(transport) => transport.tls(),
+            _ => None,
+        }
+    }
+
+    /// Whether the handshake of TLS resumed an earlier session; `None` without TLS.
+    pub fn is_resumed(&self) -> Option<bool> {
+        match &self.transport {
+            Kind::Layered(transport) => transport.is_resumed(),
+            _ => None,
+        }
+    }
+
+    /// Reports a step of a layer's protocol for `--explain`, between the socket calls of the link below.
+    pub fn report_step(&self, step: &str) {
+        match (&self.explain, &self.transport) {
+            (Some(explain), _) => explain.report(Call::Step(step)),
+            (None, Kind::Layered(transport)) => {
+                if let Some(lower) = transport.lower() {
+                    lower.report_step(step);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -346,6 +438,18 @@ impl AsyncWrite for Link {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         Self::poll_write(&mut self, cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Self::poll_write_vectored(&mut self, cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

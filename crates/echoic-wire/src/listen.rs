@@ -6,7 +6,10 @@ use std::{
     future::poll_fn,
     io,
     net::{Shutdown, SocketAddr},
-    os::unix::fs::FileTypeExt,
+    os::{
+        fd::{AsRawFd, RawFd},
+        unix::fs::FileTypeExt,
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -169,7 +172,7 @@ pub async fn listen(
         source,
     };
     match endpoint {
-        Endpoint::Tcp(at) => listen_tcp(endpoint, at, options).await,
+        Endpoint::Tcp(at) | Endpoint::Tls(at) => listen_tcp(endpoint, at, options).await,
         Endpoint::Unix(name) => {
             let address = || Address::Unix(Some(name.clone()));
             let (socket, file) = unix::bind(name, options)
@@ -401,6 +404,15 @@ impl Listener {
         &self.address
     }
 
+    /// Returns the socket's file descriptor, if it is a socket.
+    pub fn raw_fd(&self) -> Option<RawFd> {
+        match &self.socket {
+            Bound::Tcp(socket) => Some(socket.as_raw_fd()),
+            Bound::Unix(socket, _) => Some(socket.as_raw_fd()),
+            Bound::Other(_) => None,
+        }
+    }
+
     /// Accepts the next connection. Cancel safe. After an error the listener is still usable.
     pub async fn accept(&self) -> io::Result<Incoming> {
         poll_fn(|cx| self.poll_accept(cx)).await
@@ -448,6 +460,29 @@ impl Listener {
 }
 
 impl Incoming {
+    /// Returns the file descriptor of the connection, if it is a socket.
+    pub fn raw_fd(&self) -> Option<RawFd> {
+        match &self.stream {
+            AcceptedStream::Tcp(stream) => Some(stream.as_raw_fd()),
+            AcceptedStream::Unix(stream) => Some(stream.as_raw_fd()),
+            AcceptedStream::DetachedTcp(stream) => Some(stream.as_raw_fd()),
+            AcceptedStream::DetachedUnix(stream) => Some(stream.as_raw_fd()),
+            AcceptedStream::Other(link) => link.raw_fd(),
+        }
+    }
+
+    /// Has the calls of this connection also reported to `explain`.
+    pub fn explain_also(&mut self, explain: Explain) {
+        if let AcceptedStream::Other(link) = &mut self.stream {
+            link.explain_also(explain);
+        } else {
+            self.explain = Some(match self.explain.take() {
+                Some(first) => first.and(explain),
+                None => explain,
+            });
+        }
+    }
+
     /// Detaches the connection from the runtime that accepted it, so that it can be opened on another one.
     pub fn detach(self) -> io::Result<Self> {
         let stream = match self.stream {

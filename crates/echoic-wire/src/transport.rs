@@ -5,11 +5,12 @@
 
 use std::{
     fmt::Debug,
-    io,
+    io::{self, IoSlice},
+    sync::Arc,
     task::{Context, Poll},
 };
 
-use echoic_core::{endpoint::Shape, service::BoxFuture};
+use echoic_core::{endpoint::Shape, event::TlsInfo, service::BoxFuture};
 
 use crate::{link::Link, send_queue::SendQueue};
 
@@ -27,6 +28,17 @@ pub trait Transport: Send + Debug {
     /// With [`Shape::Messages`] `bytes` are one message, and the prefix is all of it.
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
 
+    /// Writes a prefix of the parts joined, as [`Self::poll_write`] does. A layer that passes bytes on unchanged overrides
+    /// it, so that the records of a layer above leave in one system call.
+    fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let first = parts.iter().find(|part| !part.is_empty());
+        self.poll_write(cx, first.map_or(&[], |part| part))
+    }
+
     /// Ends our half after everything written: sends the layer's close message (`close_notify`) and finishes the link
     /// below (FIN). The peer's half can still be read.
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -37,6 +49,16 @@ pub trait Transport: Send + Debug {
     /// Returns the link below, which knows the addresses; `None` for the lowest layer (a pipe in memory).
     fn lower(&self) -> Option<&Link> {
         None
+    }
+
+    /// Returns what the handshake of TLS agreed on, if this layer or one below is TLS.
+    fn tls(&self) -> Option<&Arc<TlsInfo>> {
+        self.lower()?.tls()
+    }
+
+    /// Whether the handshake of TLS resumed an earlier session; `None` without TLS.
+    fn is_resumed(&self) -> Option<bool> {
+        self.lower()?.is_resumed()
     }
 
     /// Returns what the peer has not taken yet ([`Link::send_queue`]), in bytes of the lowest layer.

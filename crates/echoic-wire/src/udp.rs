@@ -6,7 +6,7 @@ use std::{
     io::{self, IoSlice, IoSliceMut},
     mem,
     net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6},
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, RawFd},
     pin::Pin,
     sync::{
         Arc,
@@ -310,6 +310,10 @@ async fn watch_readiness(socket: Arc<UdpSocket>, ready: Arc<AtomicBool>) -> io::
 }
 
 impl Connected {
+    pub(crate) fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
     pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
