@@ -271,6 +271,7 @@ mod tests {
             local: address,
             role: Role::Server,
             endpoint_info: Arc::new(endpoint_info),
+            tls: None,
         })
     }
 

@@ -10,11 +10,13 @@ mod clock;
 #[cfg(test)]
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod counts;
 mod feed;
 mod ids;
 mod journal;
 mod lock;
 mod options;
+mod pace;
 mod pairing;
 mod recorder;
 mod server;
@@ -24,6 +26,7 @@ mod status;
 mod task;
 
 pub use clock::{Clock, wall_clock_now};
+pub use counts::{EndpointCounts, LATENCY_BOUNDS_NS};
 pub use feed::{Missed, Seen, Watcher};
 pub use journal::{Journal, NotCommitted};
 pub use options::{RecorderOptions, WhenFull};

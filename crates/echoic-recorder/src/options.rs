@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct RecorderOptions {
     /// Strict durability: a reply is sent only after its exchange is committed.
     pub hold_replies: bool,
-    /// Time from the first event of a round to its commit. A longer interval makes commits cheaper.
+    /// Time between two commits under load. A longer interval makes commits cheaper. What comes after a time without
+    /// commits is committed at once.
     pub commit_interval: Duration,
     /// The store has failed if it commits nothing for this long.
     pub store_timeout: Duration,

@@ -30,10 +30,6 @@ pub(crate) const PENDING_BYTES_MAX: usize = 1 << 20;
 /// that no request to a handler that answers is given up. 24 bytes each.
 pub(crate) const PENDING_MAX: usize = 96 << 10;
 
-/// Time a datagram request waits for its reply while a later request is pending. After it the request, or its reply,
-/// counts as lost in the network, and the next reply answers a later request.
-const DATAGRAM_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// Rules for pairing requests with replies.
 #[derive(Clone, Copy, Debug)]
 pub struct PairingRules {
@@ -45,8 +41,6 @@ pub struct PairingRules {
     pub joins_requests: bool,
     /// A reply whose length is not given answers every request before it.
     pub answers_all: bool,
-    /// Each request and each reply is a datagram, which may be lost.
-    pub datagrams: bool,
 }
 
 impl PairingRules {
@@ -58,7 +52,6 @@ impl PairingRules {
             reply_bytes_max: PENDING_BYTES_MAX,
             joins_requests: false,
             answers_all: !inbound.is_declared() || !outbound.is_declared(),
-            datagrams: false,
         }
     }
 }
@@ -184,7 +177,7 @@ impl Pairing {
             self.reply_with_lengths(at, bytes, lengths, record);
             return;
         }
-        for reply in self.replies.divide(at, bytes, self.rules.datagrams) {
+        for reply in self.replies.divide(at, bytes) {
             self.reply_to_next(at, &reply, record);
         }
     }
@@ -248,9 +241,6 @@ impl Pairing {
     }
 
     fn reply_to_next(&mut self, at: Instant, reply: &[u8], record: &mut impl FnMut(Paired<'_>)) {
-        if self.rules.datagrams {
-            self.expire(at, record);
-        }
         let answers = if self.rules.answers_all {
             self.given_up = 0;
             self.pending.join();
@@ -270,16 +260,6 @@ impl Pairing {
             lengths: &lengths[..answers],
         };
         self.record(answers, &answer, record);
-    }
-
-    /// Gives up requests older than [`DATAGRAM_TIMEOUT`], except the last one.
-    fn expire(&mut self, now: Instant, record: &mut impl FnMut(Paired<'_>)) {
-        while self.pending.len() > 1
-            && let Some(Request { at, .. }) = self.pending.first()
-            && now.saturating_duration_since(at) > DATAGRAM_TIMEOUT
-        {
-            self.give_up(Outcome::Unanswered, record);
-        }
     }
 
     /// Records the oldest request with an empty reply.

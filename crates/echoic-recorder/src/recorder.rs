@@ -1,7 +1,7 @@
 //! The recorder, from which conversations get their journals.
 //!
 //! Conversations append events to a batch of their worker (a shard), under a lock that only the recorder's task contends
-//! for. At each commit interval the task ([`RecorderTask`]) takes the batches of all shards, numbers them, appends them to
+//! for. At each commit interval, and at once after a time without events, the task ([`RecorderTask`]) takes the batches of all shards, numbers them, appends them to
 //! the store, which gives the exchanges their ids, and publishes them to the watchers.
 //!
 //! Each round is an *epoch*. An event recorded in epoch *e* is committed once `committed >= e`. Strict durability and
@@ -20,9 +20,11 @@ use echoic_core::{
 use tokio::{task::JoinHandle, time::timeout};
 
 use crate::{
+    counts::{Counts, EndpointCounts},
     feed::Watcher,
     ids::{BLOCK, ConversationIds},
     journal::Journal,
+    lock::lock,
     options::RecorderOptions,
     shared::Shared,
     status::RecorderStatus,
@@ -72,6 +74,11 @@ impl Recorder {
         &self.0.server
     }
 
+    /// Whether what is recorded goes to a store.
+    pub fn has_store(&self) -> bool {
+        self.0.has_store
+    }
+
     /// Returns a watcher of the events that are published from now on.
     pub fn watch(&self) -> Watcher {
         self.0.feed.watch()
@@ -80,6 +87,21 @@ impl Recorder {
     /// Returns the counts of exchanges and the state of the store.
     pub fn status(&self) -> RecorderStatus {
         self.0.status()
+    }
+
+    /// Begins to count committed events by endpoint. To be called before there are any: later ones whose conversation was not
+    /// counted have no endpoint.
+    pub fn count(&self) {
+        lock(&self.0.counts).get_or_insert_with(Counts::default);
+    }
+
+    /// Returns the counts of committed events by endpoint since [`Recorder::count`]; the sum of all exchanges is then that of
+    /// [`RecorderStatus::recorded`].
+    pub fn endpoint_counts(&self) -> Vec<EndpointCounts> {
+        let counts = lock(&self.0.counts);
+        counts
+            .as_ref()
+            .map_or_else(Vec::new, |counts| counts.endpoints().to_vec())
     }
 
     /// Commits everything recorded so far and ends the task. Events not committed within `deadline` count as lost.

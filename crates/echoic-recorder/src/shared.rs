@@ -12,6 +12,7 @@ use echoic_core::event::{ExchangeId, ServerInfo};
 use tokio::sync::Notify;
 
 use crate::{
+    counts::Counts,
     feed::Feed,
     ids::ConversationIds,
     lock::lock,
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) conversations: ConversationIds,
     /// Ids that the store gave to exchanges published with the id 0 during the last failure.
     pub(crate) recovered: Mutex<Option<(ExchangeId, ExchangeId)>>,
+    /// Counts by endpoint, once somebody reads them.
+    pub(crate) counts: Mutex<Option<Counts>>,
     pub(crate) closing: AtomicBool,
 }
 
@@ -71,6 +74,7 @@ impl Shared {
             pending: AtomicU64::new(0),
             conversations,
             recovered: Mutex::new(None),
+            counts: Mutex::new(None),
             closing: AtomicBool::new(false),
         }
     }

@@ -16,6 +16,7 @@ use crate::{
     clock::wall_clock_now,
     ids::BLOCK,
     lock::lock,
+    pace::Pace,
     shard::{EMPTY_BATCHES_MAX, ROUND_BYTES, Shard},
     shared::Shared,
     status::Failure,
@@ -83,13 +84,15 @@ impl RecorderTask {
 
     /// Runs until the recorder is closed and all recorded events are committed.
     pub async fn run(mut self) {
+        let mut pace = Pace::new(self.shared.options.commit_interval);
         loop {
             self.wait_for_work().await;
             let closing = self.shared.closing.load(Ordering::SeqCst);
             if !closing && !self.shared.options.hold_replies {
-                // Collects events for the commit interval, unless the round is large.
-                let _ = timeout(self.shared.options.commit_interval, self.large_round()).await;
+                // Collects events until a round may begin, unless there are many: at once if there was none for a while.
+                let _ = timeout_at(pace.next(), self.large_round()).await;
             }
+            let began = Instant::now();
             self.take_round();
             while !self.pending.is_empty() || (closing && self.has_lost()) {
                 if self.commit_pending().await {
@@ -102,6 +105,7 @@ impl RecorderTask {
             if closing {
                 return;
             }
+            pace.committed(began);
             self.refill_ids().await;
         }
     }
@@ -316,6 +320,11 @@ impl RecorderTask {
         self.trying_since = None;
         self.error = None;
         self.published -= published;
+        if let Some(counts) = &mut *lock(&self.shared.counts) {
+            self.pending[..count]
+                .iter()
+                .for_each(|batch| counts.add(batch));
+        }
         let committed: Vec<_> = self.pending.drain(..count).collect();
         for batch in committed {
             self.reuse(batch);

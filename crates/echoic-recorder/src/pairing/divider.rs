@@ -50,9 +50,9 @@ impl Divider {
         self.buffer.is_empty()
     }
 
-    /// Returns the messages that end in `bytes`. `whole`: the bytes are one message.
-    pub fn divide(&mut self, at: Instant, bytes: &[u8], whole: bool) -> Vec<Vec<u8>> {
-        if whole || self.is_chunk() {
+    /// Returns the messages that end in `bytes`.
+    pub fn divide(&mut self, at: Instant, bytes: &[u8]) -> Vec<Vec<u8>> {
+        if self.is_chunk() {
             return vec![bytes.to_vec()];
         }
         self.buffer.extend_from_slice(bytes);
@@ -96,7 +96,7 @@ mod tests {
             (b"\xff\xfecd", &[b"\xff\xfecd"]),
             (b"\x00\x09x", &[]),
         ] {
-            assert_eq!(divider.divide(at, read, false), messages);
+            assert_eq!(divider.divide(at, read), messages);
             let left = divider.left_over().unwrap();
             assert_eq!(
                 (left.claimed, &left.bytes[..]),

@@ -7,7 +7,7 @@
 
 use std::{
     collections::HashMap,
-    ops::RangeInclusive,
+    ops::{Range, RangeInclusive},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -18,15 +18,15 @@ use std::{
 use echoic_core::{
     ending::Ending,
     event::{
-        Address, Batch, BatchId, ConversationId, Event, ExchangeId, Marked, Micros, Outcome,
-        take_ids,
+        Address, Batch, BatchId, ConversationId, Event, ExchangeId, Mark, Marked, Micros, Opened,
+        Outcome, take_ids,
     },
-    exchange::Conversation,
+    exchange::Exchange,
     filter::Filter,
     service::BoxFuture,
     store::{
-        ConversationPage, Found, FoundConversations, Gap, Last, Page, Retention, Stats, Store,
-        StoreError, StoreErrorKind, StoreLocation,
+        ConversationPage, Found, FoundConversations, Gap, LabelChange, Last, ListedConversation,
+        Page, Retention, Series, Stats, Store, StoreError, StoreErrorKind, StoreLocation, TagCount,
     },
 };
 use tokio::{sync::Notify, time::Instant};
@@ -177,6 +177,14 @@ impl TestStore {
         })
     }
 
+    /// Returns the opening of each conversation.
+    pub(crate) fn opened(&self) -> Vec<Opened> {
+        self.events(|_, event, _| match event {
+            Event::Opened(opened) => vec![opened.clone()],
+            _ => Vec::new(),
+        })
+    }
+
     /// Returns the ending of each conversation.
     pub(crate) fn endings(&self) -> Vec<(ConversationId, Ending)> {
         self.events(|_, event, _| match event {
@@ -323,8 +331,48 @@ impl Store for TestStore {
     fn conversation(
         &self,
         _: ConversationId,
-    ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>> {
+    ) -> BoxFuture<'_, Result<Option<ListedConversation>, StoreError>> {
         Box::pin(async { Ok(None) })
+    }
+
+    fn messages(
+        &self,
+        _: ConversationId,
+        _: u64,
+        _: usize,
+    ) -> BoxFuture<'_, Result<Vec<Exchange>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn marks(&self, _: ConversationId) -> BoxFuture<'_, Result<Vec<Mark>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn label(&self, _: LabelChange) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(async { Ok(0) })
+    }
+
+    fn tags(&self) -> BoxFuture<'_, Result<Vec<TagCount>, StoreError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn series<'a>(
+        &'a self,
+        _: &'a Filter,
+        _: Range<Micros>,
+        _: Micros,
+        _: Micros,
+    ) -> BoxFuture<'a, Result<Series, StoreError>> {
+        Box::pin(async { Ok(Series::default()) })
+    }
+
+    fn delete<'a>(
+        &'a self,
+        _: &'a Filter,
+        _: u64,
+        _: Micros,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(async { Ok(0) })
     }
 
     fn gaps(

@@ -195,9 +195,14 @@ async fn shared_reader_waits_only_when_the_budget_is_used_up() {
 /// A batch of exactly the limit counts as full.
 #[tokio::test(start_paused = true)]
 async fn round_is_large_at_exactly_its_limit() {
-    for (bytes, full, began) in [(ROUND_BYTES, 1, 0), (ROUND_BYTES - 1, 0, 20)] {
+    for (bytes, full, began) in [(ROUND_BYTES, 1, 3), (ROUND_BYTES - 1, 0, 20)] {
         let mut recording = Recording::start(StoreMode::Commits, RecorderOptions::default()).await;
         let mut talk = recording.talk(0);
+        // After these the recorder no longer commits at once what comes.
+        for _ in 0..3 {
+            recording.record(&mut talk, 0);
+            sleep(MS).await;
+        }
         recording.fill(&mut talk, bytes - EVENT);
         for _ in 0..5 {
             yield_now().await; // by then the recorder waits for the commit interval
@@ -206,7 +211,7 @@ async fn round_is_large_at_exactly_its_limit() {
         let batches = lock(&recording.recorder.0.shards[0].state).full.len();
         assert_eq!(batches, full);
         sleep(100 * MS).await;
-        assert_eq!(recording.appends(), [began]);
+        assert_eq!(recording.appends(), [0, 1, 2, began]);
         recording.close(SECOND).await;
     }
 }
