@@ -1,4 +1,4 @@
-//! The stores: SQLite and memory behind one trait, [`Store`](echoic_core::store::Store).
+//! The stores: SQLite, PostgreSQL and memory behind one trait, [`Store`](echoic_core::store::Store).
 //!
 //! A store appends events and finds exchanges. `tests/contract.rs` states what every store must do; a new store must pass
 //! it too.
@@ -12,16 +12,22 @@ use echoic_core::{
     event::{Address, Batch, ConversationId, EndpointInfo, Event, Protocol, Role},
     exchange::Conversation,
     framing::FramingPair,
-    store::StoreErrorKind,
+    store::{Labels, StoreErrorKind},
 };
 
 mod batches;
 mod change;
+mod labelled;
 mod memory;
+mod positions;
+mod postgres;
+mod scan;
+mod sequence;
 mod sqlite;
 
 pub use change::{FileChange, OnFileChange};
 pub use memory::MemoryStore;
+pub use postgres::{Login, PostgresMode, PostgresStore, PostgresUrl, UrlError};
 #[doc(hidden)]
 pub use sqlite::oracle;
 pub use sqlite::{SqliteReader, SqliteStore};
@@ -61,6 +67,8 @@ fn unknown(id: ConversationId) -> Conversation {
         endpoint_info: Arc::new(endpoint_info),
         half_closed: None,
         ended: None,
+        labels: Labels::default(),
+        tls: None,
     }
 }
 

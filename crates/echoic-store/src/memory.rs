@@ -1,31 +1,27 @@
 //! A store in memory, which lives as long as the process: `--store memory`.
 
+mod data;
+
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, VecDeque, btree_map::Entry},
-    iter,
-    ops::{Bound, RangeInclusive},
+    collections::BTreeSet,
+    ops::{Range, RangeInclusive},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use echoic_core::{
-    event::{Batch, ConversationId, Event, ExchangeId, Marked, Micros, RunEvent, take_ids},
-    exchange::{Conversation, Exchange, ExchangeRef, split_run},
-    filter::{Expr, Filter},
+    event::{Batch, ConversationId, ExchangeId, Mark, Micros},
+    exchange::Exchange,
+    filter::{Expr, Filter, Matcher},
     service::BoxFuture,
     store::{
-        ConversationPage, Found, FoundConversations, Gap, Last, ListedConversation, Order, Page,
-        Retention, Stats, Store, StoreError, StoreErrorKind, StoreLocation,
+        ConversationPage, Found, FoundConversations, Gap, LabelChange, Last, ListedConversation,
+        Order, Page, Retention, Series, SeriesBuilder, Stats, Store, StoreError, StoreErrorKind,
+        StoreLocation, TagCount,
     },
 };
 
-use crate::batches::KnownBatches;
-
-/// Runs copied out per lock of the store: appends wait only for this, not for a whole search.
-const CHUNK: usize = 1_000;
-
-/// Maximum of separate gaps; older ones are merged into the oldest.
-const GAPS_MAX: usize = 10_000;
+use self::data::{Data, Known};
 
 /// A store in memory with a bound in bytes. It removes the oldest exchanges to make room for new ones.
 #[derive(Debug)]
@@ -57,18 +53,53 @@ impl MemoryStore {
         &self,
         filter: &Filter,
         page: Page,
+        take: impl FnMut(Exchange) -> bool,
+    ) -> Result<(), StoreError> {
+        if !filter.steps().is_empty() {
+            return self.scan_sequence(filter, page, take);
+        }
+        let is_match = |exchange: &Exchange| filter.matches(exchange, page.now);
+        self.scan_where(page, is_match, take)
+    }
+
+    /// Calls `take` with each match of a sequence until it returns true. The steps before it may be anywhere before the page, so
+    /// the whole record is read, from the oldest.
+    fn scan_sequence(
+        &self,
+        filter: &Filter,
+        page: Page,
+        mut take: impl FnMut(Exchange) -> bool,
+    ) -> Result<(), StoreError> {
+        let mut matcher = Matcher::new(filter.clone());
+        let all = Page {
+            order: Order::OldestFirst,
+            beyond: None,
+            until: None,
+            ..page
+        };
+        let mut ids = BTreeSet::new();
+        let is_match = |exchange: &Exchange| matcher.matches(exchange, page.now);
+        self.scan_where(all, is_match, |exchange| !ids.insert(exchange.id))?;
+        self.scan_where(page, |exchange| ids.contains(&exchange.id), &mut take)
+    }
+
+    /// Calls `take` with each exchange of the page for which `is_match` is true, until it returns true.
+    fn scan_where(
+        &self,
+        page: Page,
+        mut is_match: impl FnMut(&Exchange) -> bool,
         mut take: impl FnMut(Exchange) -> bool,
     ) -> Result<(), StoreError> {
         let newest_first = page.order == Order::NewestFirst;
         let mut cursor = page.beyond;
         loop {
             let chunk = self.with(|data| data.chunk(page.order, cursor))?;
-            let Some((last, _)) = chunk.last() else {
+            let Some((last, ..)) = chunk.last() else {
                 return Ok(());
             };
             let next = if newest_first { last.id } else { last.last() };
-            for (stored, conversation) in &chunk {
-                let mut exchanges: Vec<_> = stored.exchanges(conversation).collect();
+            for (stored, conversation, labels) in &chunk {
+                let mut exchanges: Vec<_> = stored.exchanges(conversation, labels).collect();
                 if newest_first {
                     exchanges.reverse();
                 }
@@ -77,7 +108,14 @@ impl MemoryStore {
                         Order::OldestFirst => exchange.id > beyond,
                         Order::NewestFirst => exchange.id < beyond,
                     });
-                    if is_beyond && filter.matches(&exchange, page.now) && take(exchange) {
+                    let is_after = page.until.is_some_and(|until| match page.order {
+                        Order::OldestFirst => exchange.id > until,
+                        Order::NewestFirst => exchange.id < until,
+                    });
+                    if is_after {
+                        return Ok(());
+                    }
+                    if is_beyond && is_match(&exchange) && take(exchange) {
                         return Ok(());
                     }
                 }
@@ -149,14 +187,8 @@ impl Store for MemoryStore {
             if filter.expr() == &Expr::All {
                 return self.with(|data| data.exchanges);
             }
-            let page = Page {
-                order: Order::OldestFirst,
-                beyond: None,
-                limit: usize::MAX,
-                now,
-            };
             let mut total = 0;
-            self.scan(filter, page, |_| {
+            self.scan(filter, everything(now), |_| {
                 total += 1;
                 false
             })?;
@@ -178,12 +210,71 @@ impl Store for MemoryStore {
     fn conversation(
         &self,
         id: ConversationId,
-    ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>> {
+    ) -> BoxFuture<'_, Result<Option<ListedConversation>, StoreError>> {
+        Box::pin(async move { self.with(|data| data.conversations.get(&id).map(Known::listed)) })
+    }
+
+    fn messages(
+        &self,
+        id: ConversationId,
+        from_n: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Exchange>, StoreError>> {
+        Box::pin(async move { self.with(|data| data.messages(id, from_n, limit)) })
+    }
+
+    fn marks(&self, id: ConversationId) -> BoxFuture<'_, Result<Vec<Mark>, StoreError>> {
         Box::pin(async move {
             self.with(|data| {
                 let known = data.conversations.get(&id);
-                known.map(|known| (*known.conversation).clone())
+                known.map_or_else(Vec::new, |known| known.marks.clone())
             })
+        })
+    }
+
+    fn label(&self, change: LabelChange) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(async move {
+            self.with(|data| data.label(&change))?.map_err(|why| {
+                let what = why.to_string();
+                StoreError::new(StoreLocation::Memory, StoreErrorKind::InvalidLabel { what })
+            })
+        })
+    }
+
+    fn tags(&self) -> BoxFuture<'_, Result<Vec<TagCount>, StoreError>> {
+        Box::pin(async { self.with(|data| data.tags()) })
+    }
+
+    fn series<'a>(
+        &'a self,
+        filter: &'a Filter,
+        times: Range<Micros>,
+        step: Micros,
+        now: Micros,
+    ) -> BoxFuture<'a, Result<Series, StoreError>> {
+        Box::pin(async move {
+            let mut series = SeriesBuilder::new(times, step);
+            self.scan(filter, everything(now), |exchange| {
+                series.add(&exchange.borrow());
+                false
+            })?;
+            Ok(series.finish())
+        })
+    }
+
+    fn delete<'a>(
+        &'a self,
+        filter: &'a Filter,
+        confirmed: u64,
+        now: Micros,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(async move {
+            let mut ids = BTreeSet::new();
+            self.scan(filter, everything(now), |exchange| !ids.insert(exchange.id))?;
+            if ids.len() as u64 != confirmed {
+                return Ok(ids.len() as u64);
+            }
+            self.with(|data| data.delete(&ids))
         })
     }
 
@@ -228,292 +319,13 @@ impl Store for MemoryStore {
     }
 }
 
-/// The stored events, in the order of ids.
-#[derive(Debug, Default)]
-struct Data {
-    runs: VecDeque<Arc<Stored>>,
-    conversations: BTreeMap<ConversationId, Known>,
-    /// Gaps by the time of their marks.
-    gaps: BTreeMap<Micros, Gap>,
-    /// Ended conversations, each with the last exchange id at that moment. Once that exchange is removed, so are all runs
-    /// of the conversation.
-    ended: VecDeque<(ExchangeId, ConversationId)>,
-    bytes: u64,
-    /// The size of the last [`Retention`]: appends do not exceed it.
-    retained_bytes: Option<u64>,
-    exchanges: u64,
-    last: Last,
-    /// Last reserved id of a conversation.
-    reserved: ConversationId,
-    batches: KnownBatches,
-}
-
-/// A conversation, and the number of its stored exchanges.
-#[derive(Debug)]
-struct Known {
-    conversation: Arc<Conversation>,
-    exchanges: u64,
-}
-
-/// A run with its bytes.
-#[derive(Debug)]
-struct Stored {
-    /// Id of its first exchange.
-    id: ExchangeId,
-    run: RunEvent,
-    request: Box<[u8]>,
-    reply: Box<[u8]>,
-    lengths: Box<[u32]>,
-}
-
-impl Stored {
-    fn last(&self) -> ExchangeId {
-        self.id + u64::from(self.run.count) - 1
-    }
-
-    fn bytes(&self) -> u64 {
-        let bytes = self.request.len() + self.reply.len() + size_of_val(&*self.lengths);
-        (bytes + size_of::<Self>()) as u64
-    }
-
-    fn exchanges<'a>(
-        &'a self,
-        conversation: &'a Arc<Conversation>,
-    ) -> impl Iterator<Item = Exchange> {
-        split_run(
-            &self.run,
-            self.id,
-            &self.request,
-            &self.reply,
-            &self.lengths,
-            conversation,
-        )
-        .map(ExchangeRef::into_owned)
-    }
-}
-
-/// Approximate size of a conversation in bytes.
-const CONVERSATION_BYTES: u64 = 2 * size_of::<Conversation>() as u64;
-
-impl Data {
-    /// Stores a batch unless it is stored already. Returns the id of its first exchange.
-    fn batch(&mut self, batch: &Batch) -> ExchangeId {
-        if let Some(first_id) = self.batches.get(batch.id()) {
-            return first_id;
-        }
-        let first_id = self.last.exchange + 1;
-        let mut next = first_id;
-        for event in &batch.events {
-            self.event(event, batch, &mut next);
-        }
-        self.batches.add(batch.id(), first_id);
-        first_id
-    }
-
-    /// Stores one event; `next` is the id of the next exchange.
-    fn event(&mut self, event: &Event, batch: &Batch, next: &mut ExchangeId) {
-        match event {
-            Event::Opened(opened) => {
-                let id = opened.conversation;
-                self.last.conversation = self.last.conversation.max(id);
-                let conversation = Conversation::new(opened.clone(), Arc::clone(&batch.server));
-                // A repeated opening must not replace the later state of the conversation.
-                if let Entry::Vacant(vacant) = self.conversations.entry(id) {
-                    vacant.insert(Known {
-                        conversation: Arc::new(conversation),
-                        exchanges: 0,
-                    });
-                    self.bytes += CONVERSATION_BYTES;
-                }
-            }
-            Event::Run(run) => {
-                self.last.conversation = self.last.conversation.max(run.conversation);
-                let stored = Stored {
-                    id: take_ids(next, run),
-                    run: run.clone(),
-                    request: batch.bytes(run.request).into(),
-                    reply: batch.bytes(run.reply).into(),
-                    lengths: batch.lengths(run.lengths).into(),
-                };
-                self.bytes += stored.bytes();
-                self.exchanges += u64::from(run.count);
-                if let Some(known) = self.conversations.get_mut(&run.conversation) {
-                    known.exchanges += u64::from(run.count);
-                }
-                self.last.exchange = stored.last();
-                self.runs.push_back(Arc::new(stored));
-            }
-            Event::Mark(mark) => match mark.what {
-                Marked::HalfClosed { .. } => {
-                    if let Some(known) = self.conversations.get_mut(&mark.conversation) {
-                        Arc::make_mut(&mut known.conversation).half_closed = Some(mark.at);
-                    }
-                }
-                Marked::Gap { exchanges, since } => self.set_gap(mark.at, since, exchanges),
-                Marked::Dropped { .. } | Marked::Silenced { .. } => {}
-            },
-            Event::Ended(ended) => {
-                if let Some(known) = self.conversations.get_mut(&ended.conversation)
-                    && known.conversation.ended.is_none()
-                {
-                    let end = (ended.at, ended.ending.clone());
-                    Arc::make_mut(&mut known.conversation).ended = Some(end);
-                    self.ended
-                        .push_back((self.last.exchange, ended.conversation));
-                }
-            }
-        }
-    }
-
-    fn set_gap(&mut self, at: Micros, since: Micros, exchanges: u64) {
-        let new = Gap {
-            since,
-            exchanges: 0,
-        };
-        let gap = self.gaps.entry(at).or_insert(new);
-        // A repeated gap may have grown.
-        gap.exchanges = gap.exchanges.max(exchanges);
-        if self.gaps.len() > GAPS_MAX
-            && let Some((_, oldest)) = self.gaps.pop_first()
-            && let Some(mut next) = self.gaps.first_entry()
-        {
-            next.get_mut().exchanges += oldest.exchanges;
-        }
-    }
-
-    fn list(&self, condition: &Expr, page: ConversationPage) -> FoundConversations {
-        let from = match (page.order, page.beyond) {
-            (Order::OldestFirst, Some(id)) => (Bound::Excluded(id), Bound::Unbounded),
-            (Order::NewestFirst, Some(id)) => (Bound::Unbounded, Bound::Excluded(id)),
-            (_, None) => (Bound::Unbounded, Bound::Unbounded),
-        };
-        let mut ids = self.conversations.range(from);
-        let in_order = iter::from_fn(|| match page.order {
-            Order::OldestFirst => ids.next(),
-            Order::NewestFirst => ids.next_back(),
-        });
-        let mut matching = in_order.map(|(_, known)| known).filter(|known| {
-            let is_without_exchanges = known.exchanges == 0 && known.conversation.ended.is_some();
-            (is_without_exchanges || !page.without_exchanges)
-                && condition.matches(&*known.conversation, page.now)
-        });
-        let mut found = FoundConversations::default();
-        for known in matching.by_ref().take(page.limit) {
-            found.conversations.push(ListedConversation {
-                conversation: (*known.conversation).clone(),
-                exchanges: known.exchanges,
-            });
-        }
-        let last = found.conversations.last();
-        found.next = last
-            .map(|listed| listed.conversation.id)
-            .filter(|_| matching.next().is_some());
-        found
-    }
-
-    fn stats(&self) -> Stats {
-        let mut stats = Stats::default();
-        stats.exchanges = self.exchanges;
-        stats.conversations = self.conversations.len() as u64;
-        stats.bytes = self.bytes;
-        stats.oldest = self.runs.front().map(|stored| stored.run.at);
-        stats.newest = self.runs.back().map(|stored| stored.run.at);
-        stats
-    }
-
-    /// Removes up to [`CHUNK`] runs that are older than `old` or exceed `bytes_max`. Returns the number of exchanges removed.
-    fn prune(&mut self, old: Micros, bytes_max: u64) -> u64 {
-        let mut removed = 0;
-        for _ in 0..CHUNK {
-            let is_old = self.runs.front().is_some_and(|stored| stored.run.at < old);
-            if !is_old && !self.exceeds(bytes_max) {
-                break;
-            }
-            removed += self.remove_oldest();
-        }
-        self.remove_conversations(old, bytes_max);
-        self.gaps.retain(|at, _| *at >= old);
-        removed
-    }
-
-    /// Returns up to [`CHUNK`] runs from `beyond` on, with their conversations.
-    fn chunk(
-        &self,
-        order: Order,
-        beyond: Option<ExchangeId>,
-    ) -> Vec<(Arc<Stored>, Arc<Conversation>)> {
-        let with_conversation = |stored: &Arc<Stored>| {
-            let id = stored.run.conversation;
-            let known = self.conversations.get(&id);
-            let conversation = known.map_or_else(
-                || Arc::new(crate::unknown(id)),
-                |known| Arc::clone(&known.conversation),
-            );
-            (Arc::clone(stored), conversation)
-        };
-        match (order, beyond) {
-            (Order::OldestFirst, beyond) => {
-                let from = self
-                    .runs
-                    .partition_point(|s| beyond.is_some_and(|b| s.last() <= b));
-                self.runs
-                    .range(from..)
-                    .take(CHUNK)
-                    .map(with_conversation)
-                    .collect()
-            }
-            (Order::NewestFirst, beyond) => {
-                let to = self
-                    .runs
-                    .partition_point(|s| beyond.is_none_or(|b| s.id < b));
-                self.runs
-                    .range(..to)
-                    .rev()
-                    .take(CHUNK)
-                    .map(with_conversation)
-                    .collect()
-            }
-        }
-    }
-
-    /// Removes the oldest run. Returns the number of exchanges removed.
-    fn remove_oldest(&mut self) -> u64 {
-        let Some(stored) = self.runs.pop_front() else {
-            return 0;
-        };
-        let count = u64::from(stored.run.count);
-        self.bytes -= stored.bytes();
-        self.exchanges -= count;
-        count
-    }
-
-    /// Whether the store exceeds `bytes_max` even after conversations without runs are removed.
-    fn exceeds(&mut self, bytes_max: u64) -> bool {
-        if self.bytes > bytes_max {
-            self.remove_conversations(Micros::MIN, bytes_max);
-        }
-        self.bytes > bytes_max
-    }
-
-    /// Removes conversations without runs that ended before `old`, and others while the store exceeds `bytes_max`.
-    fn remove_conversations(&mut self, old: Micros, bytes_max: u64) {
-        let first = self
-            .runs
-            .front()
-            .map_or(self.last.exchange + 1, |stored| stored.id);
-        while let Some(&(last_run, id)) = self.ended.front() {
-            let ended = self
-                .conversations
-                .get(&id)
-                .and_then(|known| known.conversation.ended.as_ref());
-            let is_old = ended.is_none_or(|(at, _)| *at < old);
-            if last_run >= first || !(is_old || self.bytes > bytes_max) {
-                return;
-            }
-            self.ended.pop_front();
-            if self.conversations.remove(&id).is_some() {
-                self.bytes -= CONVERSATION_BYTES;
-            }
-        }
+/// A page of all exchanges.
+fn everything(now: Micros) -> Page {
+    Page {
+        order: Order::OldestFirst,
+        beyond: None,
+        until: None,
+        limit: usize::MAX,
+        now,
     }
 }

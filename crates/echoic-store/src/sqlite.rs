@@ -6,8 +6,8 @@
 
 use std::{
     future::ready,
-    ops::RangeInclusive,
-    path::{Path, PathBuf},
+    ops::{Range, RangeInclusive},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -15,13 +15,13 @@ use std::{
 };
 
 use echoic_core::{
-    event::{Batch, ConversationId, ExchangeId, Micros},
-    exchange::Conversation,
+    event::{Batch, ConversationId, ExchangeId, Mark, Micros},
+    exchange::Exchange,
     filter::Filter,
     service::BoxFuture,
     store::{
-        ConversationPage, Durability, Found, FoundConversations, Gap, Last, Order, Page, Retention,
-        Stats, Store, StoreError,
+        ConversationPage, Durability, Found, FoundConversations, Gap, LabelChange, Last,
+        ListedConversation, Page, Retention, Series, Stats, Store, StoreError, TagCount,
     },
 };
 
@@ -30,28 +30,33 @@ mod carried;
 mod checkpointer;
 mod connection;
 mod counts;
+mod delete;
 mod error;
 mod file;
+mod labeller;
+mod labels;
 mod listing;
+mod messages;
 mod open_files;
 #[doc(hidden)]
 pub mod oracle;
 mod pack;
 mod prune;
+mod read_only;
 mod reader;
 mod row;
-mod scan;
+mod search;
+mod sequence;
 mod servers;
 mod worker;
 mod writer;
 
+pub use read_only::SqliteReader;
+
 use connection::Origin;
 use file::Lock;
-use listing::Listing;
-use reader::Reader;
-use scan::Scan;
 use worker::Worker;
-use writer::Writer;
+use writer::{Writer, Writes};
 
 use crate::OnFileChange;
 
@@ -85,6 +90,25 @@ impl SqliteStore {
         durability: Durability,
         on_change: OnFileChange,
     ) -> Result<Self, StoreError> {
+        Self::open_as(path, durability, on_change, Writes::Own)
+    }
+
+    /// Like [`SqliteStore::open_observed`], for what other processes record: conversations that are open stay open, since they
+    /// go on elsewhere, and the batches of more servers are remembered.
+    pub fn open_for_others(
+        path: &Path,
+        durability: Durability,
+        on_change: OnFileChange,
+    ) -> Result<Self, StoreError> {
+        Self::open_as(path, durability, on_change, Writes::OfOthers)
+    }
+
+    fn open_as(
+        path: &Path,
+        durability: Durability,
+        on_change: OnFileChange,
+        writes: Writes,
+    ) -> Result<Self, StoreError> {
         let path = file::real(path);
         // A file that another process is creating right now is not recognized as a store yet.
         let origin = connection::peek(&path).map_err(|why| Lock::holder(&path).unwrap_or(why))?;
@@ -93,7 +117,7 @@ impl SqliteStore {
         if origin == Origin::Nothing {
             file::create(&path)?;
         }
-        let (writer, recovered) = Writer::open(&path, durability, on_change, lock)?;
+        let (writer, recovered) = Writer::open(&path, durability, on_change, lock, writes)?;
         let reserved = AtomicU64::new(writer.cache.state.last_conversation);
         let writer = Worker::start("echoic-store", &path, writer)?;
         Ok(Self {
@@ -162,8 +186,48 @@ impl Store for SqliteStore {
     fn conversation(
         &self,
         id: ConversationId,
-    ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>> {
+    ) -> BoxFuture<'_, Result<Option<ListedConversation>, StoreError>> {
         self.reader.conversation(id)
+    }
+
+    fn messages(
+        &self,
+        id: ConversationId,
+        from_n: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Exchange>, StoreError>> {
+        self.reader.messages(id, from_n, limit)
+    }
+
+    fn marks(&self, id: ConversationId) -> BoxFuture<'_, Result<Vec<Mark>, StoreError>> {
+        self.reader.marks(id)
+    }
+
+    fn label(&self, change: LabelChange) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.writer.run(move |writer| writer.label(&change)))
+    }
+
+    fn tags(&self) -> BoxFuture<'_, Result<Vec<TagCount>, StoreError>> {
+        self.reader.tags()
+    }
+
+    fn series<'a>(
+        &'a self,
+        filter: &'a Filter,
+        times: Range<Micros>,
+        step: Micros,
+        now: Micros,
+    ) -> BoxFuture<'a, Result<Series, StoreError>> {
+        self.reader.series(filter, times, step, now)
+    }
+
+    fn delete<'a>(
+        &'a self,
+        filter: &'a Filter,
+        confirmed: u64,
+        now: Micros,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        Box::pin(self.reader.delete_by(&self.writer, filter, confirmed, now))
     }
 
     fn gaps(
@@ -197,179 +261,5 @@ impl Store for SqliteStore {
             }
             self.close().await
         })
-    }
-}
-
-/// A store that only reads a SQLite file, also while another process writes it, as `log` does. It changes nothing, blocks
-/// a writer for no longer than the read of one chunk, and rejects appends.
-#[derive(Debug)]
-pub struct SqliteReader {
-    path: PathBuf,
-    reader: Worker<Reader>,
-    /// Whether every call reads the file that is at the path then.
-    changes_at_once: bool,
-}
-
-impl SqliteReader {
-    /// Opens the file at `path` for reading.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::open_observed(path, Arc::new(|_| {}))
-    }
-
-    /// Like [`SqliteReader::open`]; calls `on_change` when the file is renamed or removed, and when a search that goes on
-    /// from an id ([`Page::beyond`], oldest first) has read all of it and goes on in the new file at the path. Other calls
-    /// read the file that was opened.
-    pub fn open_observed(path: &Path, on_change: OnFileChange) -> Result<Self, StoreError> {
-        Self::open_inner(&file::real(path), on_change, false)
-    }
-
-    fn open_inner(
-        path: &Path,
-        on_change: OnFileChange,
-        changes_at_once: bool,
-    ) -> Result<Self, StoreError> {
-        let reader = Reader::open(path, on_change)?;
-        Ok(Self {
-            path: path.to_owned(),
-            reader: Worker::start("echoic-reader", path, reader)?,
-            changes_at_once,
-        })
-    }
-
-    async fn run<T: Send + 'static>(
-        &self,
-        job: impl FnOnce(&mut Reader) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let changes = self.changes_at_once;
-        let run = move |reader: &mut Reader| {
-            if changes && reader.has_successor() {
-                reader.change(0);
-            }
-            job(reader)
-        };
-        self.reader.run(run).await
-    }
-
-    /// Reads a page, one chunk at a time: other requests are served in between, no snapshot is held for long (the
-    /// write-ahead log could not restart before it is released), and dropping this future ends the search.
-    async fn read_page(&self, mut scan: Scan) -> Result<Found, StoreError> {
-        let mut found = Found::default();
-        while !scan.is_done() {
-            let chunk;
-            (scan, chunk) = self.run(move |reader| reader.find(scan)).await?;
-            found.exchanges.extend(chunk);
-        }
-        let last = found.exchanges.last().map(|last| last.id);
-        found.next = last.filter(|_| scan.has_more());
-        Ok(found)
-    }
-
-    fn reject<T: Send + 'static>(&self) -> BoxFuture<'_, Result<T, StoreError>> {
-        let error = error::read_only(&self.path, "it was opened for reading only");
-        Box::pin(ready(Err(error)))
-    }
-}
-
-impl Store for SqliteReader {
-    fn last(&self) -> BoxFuture<'_, Result<Last, StoreError>> {
-        Box::pin(self.run(|reader| reader.last()))
-    }
-
-    fn append(&self, _: Vec<Arc<Batch>>) -> BoxFuture<'_, Result<Vec<ExchangeId>, StoreError>> {
-        self.reject()
-    }
-
-    fn reserve_conversations(&self, _: u64) -> BoxFuture<'_, Result<ConversationId, StoreError>> {
-        self.reject()
-    }
-
-    fn find<'a>(
-        &'a self,
-        filter: &'a Filter,
-        page: Page,
-    ) -> BoxFuture<'a, Result<Found, StoreError>> {
-        Box::pin(async move {
-            let (Order::OldestFirst, Some(last)) = (page.order, page.beyond) else {
-                return self.read_page(Scan::page(filter, page)).await;
-            };
-            // Looked for first: once there is another file, the one being read is complete.
-            let look = move |reader: &mut Reader| Ok((reader.has_successor(), reader.beyond(last)));
-            let (has_next, beyond) = self.run(look).await?;
-            let at = |beyond| Page {
-                beyond: Some(beyond),
-                ..page
-            };
-            let found = self.read_page(Scan::page(filter, at(beyond))).await?;
-            if !has_next || !found.exchanges.is_empty() {
-                return Ok(found);
-            }
-            let change = move |reader: &mut Reader| {
-                reader.change(last);
-                Ok(reader.beyond(last))
-            };
-            let beyond = self.run(change).await?;
-            self.read_page(Scan::page(filter, at(beyond))).await
-        })
-    }
-
-    fn count<'a>(
-        &'a self,
-        filter: &'a Filter,
-        now: Micros,
-    ) -> BoxFuture<'a, Result<u64, StoreError>> {
-        Box::pin(async move {
-            if scan::selects_all(filter) {
-                return self.run(|reader| reader.total()).await;
-            }
-            let (mut scan, mut total) = (Scan::all(filter, now), 0);
-            while !scan.is_done() {
-                let chunk;
-                (scan, chunk) = self.run(move |reader| reader.count(scan)).await?;
-                total += chunk;
-            }
-            Ok(total)
-        })
-    }
-
-    fn conversations<'a>(
-        &'a self,
-        filter: &'a Filter,
-        page: ConversationPage,
-    ) -> BoxFuture<'a, Result<FoundConversations, StoreError>> {
-        Box::pin(async move {
-            let mut listing = Listing::new(filter, page);
-            // A chunk at a time, as in `find`.
-            while !listing.is_done() {
-                listing = self.run(move |reader| reader.list(listing)).await?;
-            }
-            Ok(listing.into_found())
-        })
-    }
-
-    fn conversation(
-        &self,
-        id: ConversationId,
-    ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>> {
-        Box::pin(self.run(move |reader| reader.conversation(id)))
-    }
-
-    fn gaps(
-        &self,
-        times: RangeInclusive<Micros>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Gap>, StoreError>> {
-        Box::pin(self.run(move |reader| reader.gaps(times, limit)))
-    }
-
-    fn stats(&self) -> BoxFuture<'_, Result<Stats, StoreError>> {
-        Box::pin(self.run(Reader::stats))
-    }
-
-    fn prune(&self, _: Retention, _: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
-        self.reject()
-    }
-
-    fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {
-        Box::pin(self.reader.close())
     }
 }

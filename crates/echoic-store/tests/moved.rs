@@ -18,7 +18,9 @@ use std::{
 use echoic_core::{
     ending::CloseReason,
     event::Outcome,
-    store::{ConversationPage, Durability, Order, Page, Store, StoreErrorKind},
+    store::{
+        ConversationPage, Durability, LabelChange, Labelled, Order, Page, Store, StoreErrorKind,
+    },
 };
 use echoic_store::{FileChange, OnFileChange, SqliteReader, SqliteStore};
 use rstest::rstest;
@@ -143,7 +145,11 @@ fn record_of_a_renamed_file_goes_on_in_a_new_one(
     );
     assert_eq!(wait(moving.store.last()).unwrap().exchange, 6);
     let reader = SqliteReader::open(&moving.path()).unwrap();
-    let ended = wait(reader.conversation(1)).unwrap().unwrap().ended;
+    let ended = wait(reader.conversation(1))
+        .unwrap()
+        .unwrap()
+        .conversation
+        .ended;
     assert_eq!(ended.unwrap().1.reason, CloseReason::PeerClosed);
     assert!(
         wait(reader.conversation(2)).unwrap().is_none(),
@@ -215,7 +221,11 @@ fn conversations_and_gaps_committed_after_a_removal_are_in_the_new_file() {
     let reader = SqliteReader::open(&moving.path()).unwrap();
     let ended = |id| {
         let conversation = wait(reader.conversation(id)).unwrap();
-        conversation.unwrap().ended.map(|(_, ending)| ending)
+        conversation
+            .unwrap()
+            .conversation
+            .ended
+            .map(|(_, ending)| ending)
     };
     assert_eq!(ended(1).unwrap().reason, CloseReason::PeerClosed);
     assert_eq!(ended(2), None, "it is open");
@@ -365,6 +375,7 @@ fn follow(reader: &SqliteReader, last: &mut u64) -> Vec<Seen> {
     let page = Page {
         order: Order::OldestFirst,
         beyond: Some(*last),
+        until: None,
         limit: 2,
         now: NOON,
     };
@@ -427,4 +438,72 @@ fn follower_reads_the_record_of_a_new_server_from_its_first_exchange() {
     }
     after.extend(follow(&reader, &mut last));
     assert_eq!(after, scenario.exchanges);
+}
+
+/// Searches part by part, as the console does.
+#[test]
+fn search_in_parts_reads_all_of_a_renamed_file() {
+    let moving = Moving::open(Durability::Off);
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.lines(1, &["a", "b", "c"], 3);
+    append(&moving.store, &mut scenario);
+    let reader = SqliteReader::open(&moving.path()).unwrap();
+    fs::rename(moving.path(), moving.old_path()).unwrap();
+    moving.wait_for_change("continued");
+    let part = |text, beyond, until| {
+        let page = Page {
+            order: Order::OldestFirst,
+            beyond: Some(beyond),
+            until: Some(until),
+            limit: 9,
+            now: NOON,
+        };
+        ids(&seen(&wait(reader.find(&filter(text), page)).unwrap()))
+    };
+    assert_eq!(part("req:c", 0, 1), [0; 0]);
+    assert_eq!(
+        part("req:c", 1, 3),
+        [3],
+        "the first part says nothing of the rest"
+    );
+    scenario.lines(1, &["d"], 1);
+    append(&moving.store, &mut scenario);
+    assert_eq!(part("", 3, 4), [4], "it goes on in the new file");
+}
+
+#[test]
+fn follower_of_the_path_reads_and_labels_the_file_that_is_there() {
+    let moving = Moving::open(Durability::Off);
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.lines(1, &["a"], 1);
+    append(&moving.store, &mut scenario);
+    let reader = SqliteReader::follow(&moving.path(), Arc::new(|_| {})).unwrap();
+    let label = |id: u64, tag: &str| {
+        let change = LabelChange {
+            of: Labelled::Exchanges(vec![id]),
+            add: vec![tag.to_owned()],
+            remove: Vec::new(),
+            note: None,
+        };
+        wait(reader.label(change)).unwrap()
+    };
+    assert_eq!(label(1, "before"), 1);
+    fs::rename(moving.path(), moving.old_path()).unwrap();
+    scenario.lines(1, &["b"], 1);
+    append(&moving.store, &mut scenario);
+    moving.wait_for_change("continued");
+    scenario.lines(1, &["c"], 1);
+    append(&moving.store, &mut scenario);
+    assert_eq!(wait(reader.last()).unwrap().exchange, 3);
+    assert_eq!(label(3, "after"), 1);
+    let tags = |reader: &SqliteReader| -> Vec<String> {
+        let tags = wait(reader.tags()).unwrap();
+        tags.into_iter().map(|tag| tag.tag).collect()
+    };
+    assert_eq!(tags(&reader), ["after"]);
+    let old = SqliteReader::open(&moving.old_path()).unwrap();
+    assert_eq!(tags(&old), ["before"]);
+    wait(reader.close()).unwrap();
 }

@@ -328,6 +328,7 @@ fn crash_retains_the_counts_of_open_conversations() {
         wait(survivor.conversation(id))
             .unwrap()
             .unwrap()
+            .conversation
             .ended
             .unwrap()
             .1
@@ -384,8 +385,9 @@ fn database_of_schema_3_is_read_and_migrated() {
     let connection = Connection::open(&path).unwrap();
     connection
         .execute_batch(
-            "DROP TABLE left_over; PRAGMA user_version = 3;
-            DELETE FROM refinery_schema_history WHERE version = 4;
+            "DROP TABLE tls; DROP TABLE left_over; DROP TABLE exchange_tag; DROP TABLE conversation_tag;
+            DROP TABLE exchange_note; DROP TABLE conversation_note; PRAGMA user_version = 3;
+            DELETE FROM refinery_schema_history WHERE version >= 4;
             UPDATE conversation SET reason = 'incomplete';",
         )
         .unwrap();
@@ -398,7 +400,11 @@ fn database_of_schema_3_is_read_and_migrated() {
     scenario.open(2);
     scenario.end_inside(2, b"\xff\xff");
     append(&store, &mut scenario);
-    let ended = wait(store.conversation(2)).unwrap().unwrap().ended;
+    let ended = wait(store.conversation(2))
+        .unwrap()
+        .unwrap()
+        .conversation
+        .ended;
     assert!(ended.unwrap().1.left_over.is_some());
     assert_eq!(wait(count(&store, "")), 3);
     wait(store.close()).unwrap();

@@ -23,7 +23,8 @@ use std::{
 use echoic_core::{
     ending::CloseReason,
     event::Outcome,
-    store::{Durability, Store, StoreError, StoreErrorKind},
+    filter::Filter,
+    store::{Durability, LabelChange, Labelled, Store, StoreError, StoreErrorKind},
 };
 use echoic_store::{SqliteReader, SqliteStore};
 use rstest::rstest;
@@ -251,7 +252,12 @@ fn acknowledged_appends_survive_kill_9(#[case] durability: Durability) {
             "no reply counts as unsent"
         );
         assert_eq!(store.recovered(), 1);
-        let (_, ending) = wait(store.conversation(1)).unwrap().unwrap().ended.unwrap();
+        let (_, ending) = wait(store.conversation(1))
+            .unwrap()
+            .unwrap()
+            .conversation
+            .ended
+            .unwrap();
         let received: usize = found.iter().map(|seen| seen.request.len()).sum();
         assert_eq!(
             (ending.reason, ending.received),
@@ -314,6 +320,21 @@ fn on_a_read_only_file_system(path: &Path) {
         ),
         "{refused:?}"
     );
+    let reader = SqliteReader::open(path).unwrap();
+    let label = LabelChange {
+        of: Labelled::Exchanges(vec![1]),
+        add: vec!["bug".into()],
+        remove: vec![],
+        note: None,
+    };
+    for refused in [
+        wait(reader.label(label)),
+        wait(reader.delete(&Filter::all(), 1, 0)),
+    ] {
+        let kind = refused.unwrap_err().kind;
+        assert!(matches!(kind, StoreErrorKind::ReadOnly { .. }), "{kind:?}");
+    }
+    wait(reader.close()).unwrap();
     let none = SqliteStore::open(&dir.join("new.db"), Durability::Off);
     assert!(
         matches!(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use echoic_core::{
     event::{
         Batch, ConversationId, Ended, EndpointInfo, Event, ExchangeId, Mark, Marked, Opened,
-        Outcome, RunEvent, take_ids,
+        Outcome, RunEvent, TlsInfo, take_ids,
     },
     left_over::LeftOver,
     store::StoreError,
@@ -149,7 +149,7 @@ impl<'a> Rows<'a> {
         insert.raw_bind_parameter(4, part.count)?;
         insert.raw_bind_parameter(5, run.at)?;
         insert.raw_bind_parameter(6, run.latency_ns)?;
-        insert.raw_bind_parameter(7, word(run.outcome))?;
+        insert.raw_bind_parameter(7, run.outcome.word())?;
         insert.raw_bind_parameter(8, reads)?;
         insert.raw_bind_parameter(9, run.reply_offset + part.reply_before)?;
         insert.raw_bind_parameter(10, lengths)?;
@@ -173,7 +173,7 @@ impl<'a> Rows<'a> {
                 id
             }
         };
-        self.open.execute(params![
+        let is_new = self.open.execute(params![
             opened.conversation,
             endpoint_info,
             opened.remote.to_string(),
@@ -183,6 +183,9 @@ impl<'a> Rows<'a> {
             opened.role.word(),
             server,
         ])?;
+        if let Some(tls) = opened.tls.as_ref().filter(|_| is_new > 0) {
+            set_tls(transaction, opened.conversation, tls)?;
+        }
         let last = &mut cache.state.last_conversation;
         *last = opened.conversation.max(*last);
         Ok(())
@@ -238,14 +241,31 @@ fn set_left_over(
         .map(drop)
 }
 
-/// Returns the word that stands for an outcome in the file. A format: words are added, never changed.
-pub(super) fn word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Ok => "ok",
-        Outcome::Unanswered => "unanswered",
-        Outcome::Withheld => "withheld",
-        Outcome::Unsent => "unsent",
-    }
+fn set_tls(
+    transaction: &Transaction<'_>,
+    conversation: ConversationId,
+    tls: &TlsInfo,
+) -> rusqlite::Result<()> {
+    let TlsInfo {
+        version,
+        cipher,
+        sni,
+        alpn,
+        client,
+        failure,
+    } = tls;
+    let client = client.as_ref();
+    let (subject, sha256) = (
+        client.map(|client| &client.subject),
+        client.map(|client| &client.sha256),
+    );
+    transaction
+        .prepare_cached(
+            "INSERT INTO tls (conversation, version, cipher, sni, alpn, client_subject, client_sha256, failure)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        )?
+        .execute((conversation, version, cipher, sni, alpn, subject, sha256, failure))
+        .map(drop)
 }
 
 fn endpoint_info(

@@ -25,7 +25,7 @@ const CONVERSATIONS: &str = "(SELECT id FROM conversation WHERE last_run IS NULL
     OR last_run = ?1 AND server = (SELECT max(key) FROM server))";
 
 /// Rows that go along. `?1` is an id of an exchange: what was stored after it goes along. It is NULL for a renamed file.
-const SELECTED: [(&str, &str); 7] = [
+const SELECTED: [(&str, &str); 12] = [
     ("endpoint", "SELECT * FROM endpoint WHERE ?1 IS ?1"),
     (
         "server",
@@ -45,11 +45,31 @@ const SELECTED: [(&str, &str); 7] = [
         "SELECT * FROM left_over WHERE conversation IN $conversations",
     ),
     (
+        "tls",
+        "SELECT * FROM tls WHERE conversation IN $conversations",
+    ),
+    (
         "mark",
         // Those of no conversation are gaps.
         "SELECT * FROM mark WHERE conversation IN $conversations OR conversation = 0 AND ?1 IS NOT NULL",
     ),
     ("run", "SELECT * FROM run WHERE id > ?1"),
+    (
+        "conversation_tag",
+        "SELECT * FROM conversation_tag WHERE conversation IN $conversations",
+    ),
+    (
+        "conversation_note",
+        "SELECT * FROM conversation_note WHERE conversation IN $conversations",
+    ),
+    (
+        "exchange_tag",
+        "SELECT * FROM exchange_tag WHERE exchange > ?1",
+    ),
+    (
+        "exchange_note",
+        "SELECT * FROM exchange_note WHERE exchange > ?1",
+    ),
 ];
 
 impl Carried {

@@ -28,7 +28,16 @@ mod schema {
 }
 
 /// The newest schema known to this version: the number of the last file in `schema/`, which sets it as `user_version`.
-const SCHEMA: u32 = 4;
+pub(super) const SCHEMA: u32 = 6;
+
+/// The schema that has the table `left_over`.
+pub(super) const SCHEMA_LEFT_OVER: u32 = 4;
+
+/// The schema that has the tables of labels.
+pub(super) const SCHEMA_LABELS: u32 = 5;
+
+/// The schema that has the table `tls`.
+pub(super) const SCHEMA_TLS: u32 = 6;
 
 /// The oldest schema that is read. Those before it were never released.
 const SCHEMA_OLDEST: u32 = 3;
@@ -155,6 +164,30 @@ pub(super) fn open_to_write(
     };
     connection.wal_hook(Some(note)).map_err(refused)?;
     Ok(connection)
+}
+
+/// Opens a connection that writes labels beside a process that records. `None`: the file has no tables for them yet.
+///
+/// It never copies the log into the database, neither after a commit nor when it is closed. SQLite would, and ignore a
+/// failure: but pages of the log that a failed sync has lost must not be copied, and only the process that records knows of
+/// such a failure ([`super::checkpointer`]).
+pub(super) fn open_to_label(path: &Path) -> Result<Option<Connection>, StoreError> {
+    drop(open_to_read(path)?);
+    let refused = |why: Error| write_error(path, &why);
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(refused)?;
+    if connection.is_readonly("main").map_err(refused)? {
+        return Err(read_only(path, "the file is read-only"));
+    }
+    if schema_version(path, &connection)? < SCHEMA_LABELS {
+        return Ok(None);
+    }
+    let prepare = || {
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        connection.pragma_update(None, "synchronous", "NORMAL")
+    };
+    prepare().map_err(refused)?;
+    Ok(Some(connection))
 }
 
 /// Result of a checkpoint, in pages.
@@ -286,10 +319,9 @@ fn configure(connection: &Connection) -> rusqlite::Result<String> {
     Ok(journal)
 }
 
-/// Whether the file has the table `left_over`; one of schema 3 that is only read has not.
-pub(super) fn has_left_over(connection: &Connection) -> rusqlite::Result<bool> {
-    let schema = connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))?;
-    Ok(schema >= 4)
+/// Returns the schema of the file: one that is only read may be older than [`SCHEMA`].
+pub(super) fn schema(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
 }
 
 fn schema_version(path: &Path, connection: &Connection) -> Result<u32, StoreError> {

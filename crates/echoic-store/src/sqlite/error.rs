@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use echoic_core::store::{StoreError, StoreErrorKind};
+use echoic_core::store::{InvalidLabel, StoreError, StoreErrorKind};
 use rusqlite::{Error, ErrorCode, ffi};
 
 use super::file;
@@ -11,6 +11,10 @@ use super::file;
 pub(super) fn store_error(path: &Path, error: &Error) -> StoreError {
     let what = error.to_string();
     let kind = match error {
+        Error::ToSqlConversionFailure(why) if why.is::<InvalidLabel>() => {
+            let what = why.to_string();
+            StoreErrorKind::InvalidLabel { what }
+        }
         Error::FromSqlConversionFailure(..)
         | Error::IntegralValueOutOfRange(..)
         | Error::InvalidColumnType(..)

@@ -9,10 +9,8 @@ use echoic_core::{
 };
 use rusqlite::Transaction;
 
-use super::{
-    row::{self, Lookups},
-    scan::ID_MAX,
-};
+use super::row::{self, Lookups};
+use crate::scan::ID_MAX;
 
 /// Maximum of rows read per chunk: some tens of milliseconds.
 const CHUNK_ROWS: usize = 5_000;
@@ -89,6 +87,7 @@ impl Listing {
         let Some(ids) = self.ids.clone() else {
             return Ok(());
         };
+        lookups.refresh(now)?;
         let first = self.found.len();
         let mut statement = now.prepare_cached(match self.order {
             Order::NewestFirst => NEWEST_FIRST,
@@ -127,6 +126,26 @@ impl Listing {
             }
         });
     }
+}
+
+/// Returns one conversation, if it is stored.
+pub(super) fn one(
+    now: &Transaction<'_>,
+    lookups: &mut Lookups,
+    id: ConversationId,
+) -> rusqlite::Result<Option<ListedConversation>> {
+    lookups.refresh(now)?;
+    let Some(conversation) = row::conversation(now, lookups, id)? else {
+        return Ok(None);
+    };
+    let sql = "SELECT exchanges FROM conversation WHERE id = ?1";
+    let mut listed = [ListedConversation {
+        conversation,
+        exchanges: now.prepare_cached(sql)?.query_row([id], |row| row.get(0))?,
+    }];
+    count_open(now, &mut listed)?;
+    let [listed] = listed;
+    Ok(Some(listed))
 }
 
 /// Adds the exchanges of open conversations that are not counted in their rows yet (`state.tallied`).

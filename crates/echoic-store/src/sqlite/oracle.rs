@@ -14,8 +14,13 @@ use echoic_core::{
 use rusqlite::{Connection, types::Value};
 
 use super::{
-    connection, file, file::Lock, listing::Listing, reader::Reader, scan::Scan, writer::Writer,
+    connection, file,
+    file::Lock,
+    listing::Listing,
+    reader::Reader,
+    writer::{Writer, Writes},
 };
+use crate::scan::Scan;
 
 /// A database with a run of two exchanges, a run of one and a mark, whose columns are set to arbitrary values.
 #[derive(Debug)]
@@ -190,6 +195,7 @@ impl Rows {
                 let page = Page {
                     order,
                     beyond: None,
+                    until: None,
                     limit: 10,
                     now: 0,
                 };
@@ -214,8 +220,13 @@ impl Rows {
         let Ok(lock) = Lock::acquire(&self.path) else {
             return;
         };
-        let Ok((mut writer, _)) = Writer::open(&self.path, Durability::Off, Arc::new(|_| {}), lock)
-        else {
+        let Ok((mut writer, _)) = Writer::open(
+            &self.path,
+            Durability::Off,
+            Arc::new(|_| {}),
+            lock,
+            Writes::Own,
+        ) else {
             return;
         };
         for retention in [

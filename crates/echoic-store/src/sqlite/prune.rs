@@ -11,6 +11,7 @@ use rusqlite::{Connection, Transaction};
 use super::{
     connection,
     file::log_bytes,
+    labels,
     writer::{Cache, Writer, checkpoint},
 };
 
@@ -113,6 +114,7 @@ impl Writer {
             let (before, deleted) = first_to_retain(transaction, cache, old, excess)?;
             if deleted > 0 {
                 transaction.execute("DELETE FROM run WHERE id < ?1", [before])?;
+                labels::remove_of_exchanges(transaction, 0, before.saturating_sub(1))?;
                 cache.state.exchanges = cache.state.exchanges.saturating_sub(deleted);
             }
             delete_conversations(
@@ -207,8 +209,11 @@ fn delete_conversations(
     let mut marks = transaction.prepare_cached("DELETE FROM mark WHERE conversation = ?1")?;
     let mut left_over =
         transaction.prepare_cached("DELETE FROM left_over WHERE conversation = ?1")?;
+    let mut tls = transaction.prepare_cached("DELETE FROM tls WHERE conversation = ?1")?;
     while let Some(row) = deleted.next()? {
+        labels::remove_of_conversation(transaction, row.get(0)?)?;
         left_over.execute([row.get::<_, u64>(0)?])?;
+        tls.execute([row.get::<_, u64>(0)?])?;
         marks.execute([row.get::<_, u64>(0)?])?;
     }
     Ok(())

@@ -1,58 +1,37 @@
 //! The reader: the connection that finds and lists, one chunk at a time.
 
 use std::{
-    collections::HashMap,
     ops::RangeInclusive,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use echoic_core::{
-    event::{ConversationId, ExchangeId, Micros},
-    exchange::{Conversation, Exchange},
-    store::{Gap, Last, Order, Stats, StoreError},
+    event::{ConversationId, ExchangeId, Mark, Micros},
+    exchange::{Exchange, ExchangeRef},
+    store::{Gap, Last, ListedConversation, SeriesBuilder, Stats, StoreError, TagCount},
 };
 use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use super::{
     connection,
     error::store_error,
-    listing::Listing,
+    labels,
+    listing::{self, Listing},
+    messages::{self, Messages},
     open_files::OpenFiles,
     prune::Pages,
-    row::{self, Lookups},
-    scan::Scan,
+    row::Lookups,
+    search,
     worker::Work,
 };
-use crate::{FileChange, OnFileChange};
-
-/// Maximum of ids, and so of rows, per chunk: some tens of milliseconds.
-const CHUNK_IDS: u64 = 20_000;
-
-/// Approximate payload bytes per chunk.
-const CHUNK_BYTES: usize = 8 << 20;
+use crate::{FileChange, OnFileChange, scan::Scan};
 
 /// Maximum of databases that are open because they took the place of each other and are not read yet.
 const SUCCESSORS_MAX: u32 = 8;
 
-/// Maximum of conversations for which a search is narrowed to their runs. With more, some are likely open all the time.
-const CONVERSATIONS_NARROWED_MAX: u64 = 64;
-
-/// Runs by id from the newest; the bounds of ids, conversations and times are always given.
-const NEWEST_FIRST: &str =
-    "SELECT id, conversation, n, count, at, latency_ns, outcome, reads, reply_offset,
-        lengths, req, rep
-    FROM run
-    WHERE id BETWEEN ?1 AND ?2 AND conversation BETWEEN ?3 AND ?4 AND at BETWEEN ?5 AND ?6
-    ORDER BY id DESC";
-
-/// The same from the oldest.
-const OLDEST_FIRST: &str =
-    "SELECT id, conversation, n, count, at, latency_ns, outcome, reads, reply_offset,
-        lengths, req, rep
-    FROM run
-    WHERE id BETWEEN ?1 AND ?2 AND conversation BETWEEN ?3 AND ?4 AND at BETWEEN ?5 AND ?6
-    ORDER BY id";
+/// An exchange and its conversation.
+pub(super) type ExchangeOf = (ExchangeId, ConversationId);
 
 /// Owns the connection for reading.
 pub(super) struct Reader {
@@ -73,11 +52,13 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn open(path: &Path, on_change: OnFileChange) -> Result<Self, StoreError> {
         let connection = connection::open_to_read(path)?;
-        let has_left_over = connection::has_left_over(&connection);
+        let mut lookups = Lookups::default();
+        let refreshed = lookups.refresh(&connection);
+        refreshed.map_err(|why| store_error(path, &why))?;
         Ok(Self {
             path: path.to_owned(),
             connection,
-            lookups: Lookups::new(has_left_over.map_err(|why| store_error(path, &why))?),
+            lookups,
             files: OpenFiles::at(path),
             on_change,
             is_told: false,
@@ -126,6 +107,11 @@ impl Reader {
         }
     }
 
+    /// Whether a search that ends with the id `until` reaches the end of the file.
+    pub(super) fn ends_by(&self, until: Option<ExchangeId>) -> bool {
+        until.is_none_or(|until| self.last().is_ok_and(|last| last.exchange <= until))
+    }
+
     /// Reads the successor from now on. `beyond` is the last id that was returned.
     pub(super) fn change(&mut self, beyond: ExchangeId) {
         let Some(next) = self.next.take() else {
@@ -160,9 +146,8 @@ impl Reader {
     pub(super) fn conversation(
         &mut self,
         id: ConversationId,
-    ) -> Result<Option<Conversation>, StoreError> {
-        let found = row::conversation(&self.connection, &mut self.lookups, id);
-        found.map_err(|why| store_error(&self.path, &why))
+    ) -> Result<Option<ListedConversation>, StoreError> {
+        self.read(|now, lookups| listing::one(now, lookups, id))
     }
 
     /// Returns gaps that begin within `times`, newest first.
@@ -189,16 +174,8 @@ impl Reader {
 
     /// Reads the next chunk of a list of conversations. Returns the list with it.
     pub(super) fn list(&mut self, mut listing: Listing) -> Result<Listing, StoreError> {
-        let Self {
-            connection,
-            lookups,
-            ..
-        } = self;
         // One snapshot: the count of a conversation comes from two tables.
-        let read = connection
-            .transaction()
-            .and_then(|now| listing.chunk(&now, lookups));
-        read.map_err(|why| store_error(&self.path, &why))?;
+        self.read(|now, lookups| listing.chunk(now, lookups))?;
         Ok(listing)
     }
 
@@ -222,7 +199,7 @@ impl Reader {
     /// Reads the next chunk of a search. Returns the search and the exchanges found.
     pub(super) fn find(&mut self, mut scan: Scan) -> Result<(Scan, Vec<Exchange>), StoreError> {
         let mut found = Vec::new();
-        self.chunk(&mut scan, |exchange| found.push(exchange))?;
+        self.chunk(&mut scan, |exchange| found.push(exchange.into_owned()))?;
         if let (Some((_, returned)), Some(last)) = (&mut self.renumbered, found.last()) {
             *returned = last.id.max(*returned);
         }
@@ -236,16 +213,68 @@ impl Reader {
         Ok((scan, found))
     }
 
-    fn chunk(&mut self, scan: &mut Scan, take: impl FnMut(Exchange)) -> Result<(), StoreError> {
+    /// Reads the next chunk of a search. Returns the search and what it finds: the ids of exchanges, and their conversations.
+    pub(super) fn ids(&mut self, mut scan: Scan) -> Result<(Scan, Vec<ExchangeOf>), StoreError> {
+        let mut found = Vec::new();
+        self.chunk(&mut scan, |exchange| {
+            found.push((exchange.id, exchange.conversation.id));
+        })?;
+        Ok((scan, found))
+    }
+
+    /// Reads the next chunk of a search, and counts what it finds.
+    pub(super) fn series(
+        &mut self,
+        mut scan: Scan,
+        mut series: SeriesBuilder,
+    ) -> Result<(Scan, SeriesBuilder), StoreError> {
+        self.chunk(&mut scan, |exchange| series.add(&exchange))?;
+        Ok((scan, series))
+    }
+
+    fn chunk(
+        &mut self,
+        scan: &mut Scan,
+        take: impl FnMut(ExchangeRef<'_>),
+    ) -> Result<(), StoreError> {
+        // One snapshot: a run and its conversation belong together.
+        self.read(|now, lookups| search::chunk(now, lookups, scan, take))
+    }
+
+    /// Reads the next chunk of the messages of a conversation.
+    pub(super) fn messages(&mut self, mut messages: Messages) -> Result<Messages, StoreError> {
+        self.read(|now, lookups| messages.chunk(now, lookups))?;
+        Ok(messages)
+    }
+
+    /// Returns the marks of a conversation, oldest first.
+    pub(super) fn marks(&mut self, id: ConversationId) -> Result<Vec<Mark>, StoreError> {
+        self.read(|now, _| messages::marks(now, id))
+    }
+
+    /// Returns all tags in use.
+    pub(super) fn tags(&mut self) -> Result<Vec<TagCount>, StoreError> {
+        self.read(|now, lookups| {
+            lookups.refresh(now)?;
+            if lookups.has_label_tables() {
+                labels::tags(now)
+            } else {
+                Ok(Vec::new())
+            }
+        })
+    }
+
+    /// Runs `work` in one snapshot.
+    fn read<T>(
+        &mut self,
+        work: impl FnOnce(&Transaction<'_>, &mut Lookups) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
         let Self {
             connection,
             lookups,
             ..
         } = self;
-        // One snapshot: a run and its conversation belong together.
-        let read = connection
-            .transaction()
-            .and_then(|now| read(&now, lookups, scan, take));
+        let read = connection.transaction().and_then(|now| work(&now, lookups));
         read.map_err(|why| store_error(&self.path, &why))
     }
 }
@@ -257,133 +286,4 @@ impl Work for Reader {
             .close()
             .map_err(|(_, why)| store_error(&path, &why))
     }
-}
-
-fn read(
-    now: &Transaction<'_>,
-    lookups: &mut Lookups,
-    scan: &mut Scan,
-    mut take: impl FnMut(Exchange),
-) -> rusqlite::Result<()> {
-    if scan.cursor.is_none() {
-        narrow(now, scan)?;
-    }
-    let Some(window) = window(now, scan)? else {
-        scan.stop(false);
-        return Ok(());
-    };
-    let mut conversations: HashMap<ConversationId, Option<Arc<Conversation>>> = HashMap::new();
-    let newest_first = scan.order == Order::NewestFirst;
-    let mut statement = now.prepare_cached(if newest_first {
-        NEWEST_FIRST
-    } else {
-        OLDEST_FIRST
-    })?;
-    let (low, high) = window;
-    let mut rows = statement.query((
-        low,
-        high,
-        scan.conversations.start(),
-        scan.conversations.end(),
-        scan.times.start(),
-        scan.times.end(),
-    ))?;
-    let mut bytes = 0;
-    while let Some(row) = rows.next()? {
-        let (id, conversation): (u64, ConversationId) = (row.get(0)?, row.get(1)?);
-        scan.cursor = Some(id);
-        let conversation = match conversations.get(&conversation) {
-            Some(known) => known.clone(),
-            None => {
-                let found = row::conversation(now, lookups, conversation)?
-                    .unwrap_or_else(|| crate::unknown(conversation));
-                let found = scan.may_match(&found).then(|| Arc::new(found));
-                conversations.insert(conversation, found.clone());
-                found
-            }
-        };
-        let Some(conversation) = conversation else {
-            continue;
-        };
-        let (mut exchanges, read) = row::exchanges(row, &conversation)?;
-        bytes += read;
-        if newest_first {
-            exchanges.reverse();
-        }
-        let mut exchanges = exchanges.into_iter();
-        while !scan.is_full() {
-            match exchanges.next() {
-                Some(exchange) if scan.accepts(&exchange) => take(exchange),
-                Some(_) => {}
-                None => break,
-            }
-        }
-        if scan.is_full() {
-            let left = exchanges.any(|exchange| scan.ids.contains(&exchange.id));
-            let more = left || self::window(now, scan)?.is_some();
-            scan.stop(more);
-            return Ok(());
-        }
-        if bytes >= CHUNK_BYTES {
-            return Ok(());
-        }
-    }
-    scan.cursor = Some(if newest_first { low } else { high });
-    Ok(())
-}
-
-/// Returns the ids of runs that the next chunk covers, beginning at an existing run; `None` if no run is left.
-fn window(now: &Transaction<'_>, scan: &Scan) -> rusqlite::Result<Option<(u64, u64)>> {
-    let (&low, &high) = (scan.ids.start(), scan.ids.end());
-    let id = |sql, bounds: (u64, u64)| -> rusqlite::Result<Option<u64>> {
-        now.prepare_cached(sql)?.query_row(bounds, |row| row.get(0))
-    };
-    // The smallest id may be inside a run that begins before it. Ids begin at 1: a row with id 0 is from another program,
-    // and searching "before 0" would not end.
-    let first = id(
-        "SELECT max(id) FROM run WHERE id BETWEEN ?1 AND ?2",
-        (1, low),
-    )?
-    .unwrap_or_else(|| low.max(1));
-    let window = match scan.order {
-        Order::NewestFirst => {
-            let from = scan.cursor.map_or(high, |cursor| cursor.saturating_sub(1));
-            let top = id(
-                "SELECT max(id) FROM run WHERE id BETWEEN ?1 AND ?2",
-                (first, from),
-            )?;
-            top.map(|top| (first.max(top.saturating_sub(CHUNK_IDS)), top))
-        }
-        Order::OldestFirst => {
-            let from = scan.cursor.map_or(first, |cursor| cursor.saturating_add(1));
-            let bottom = id(
-                "SELECT min(id) FROM run WHERE id BETWEEN ?1 AND ?2",
-                (from, high),
-            )?;
-            bottom.map(|bottom| (bottom, high.min(bottom.saturating_add(CHUNK_IDS))))
-        }
-    };
-    Ok(window)
-}
-
-/// Narrows a search to the runs of the conversations selected by id.
-fn narrow(now: &Transaction<'_>, scan: &mut Scan) -> rusqlite::Result<()> {
-    let (from, to) = (*scan.conversations.start(), *scan.conversations.end());
-    if to - from >= CONVERSATIONS_NARROWED_MAX {
-        return Ok(());
-    }
-    let sql = "SELECT min(first_run), max(last_run), count(*) - count(last_run) FROM conversation
-        WHERE id BETWEEN ?1 AND ?2";
-    let known = now.query_row(sql, (from, to), |row| {
-        let open: u64 = row.get(2)?;
-        Ok((
-            row.get::<_, Option<u64>>(0)?,
-            row.get::<_, Option<u64>>(1)?.filter(|_| open == 0),
-        ))
-    });
-    // Without a row for any of them their openings were not recorded, and their runs may be anywhere.
-    if let Some((Some(first), last)) = known.optional()? {
-        scan.narrow(first, last.unwrap_or(u64::MAX));
-    }
-    Ok(())
 }

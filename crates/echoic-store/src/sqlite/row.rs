@@ -5,31 +5,58 @@ use std::{collections::HashMap, error::Error, sync::Arc};
 use echoic_core::{
     ending::{CloseReason, Ending},
     event::{
-        Address, ConversationId, EndpointInfo, Outcome, Protocol, Role, RunEvent, ServerInfo, Slice,
+        Address, ClientCertificate, ConversationId, EndpointInfo, Outcome, Protocol, Role,
+        RunEvent, ServerInfo, Slice, TlsInfo,
     },
-    exchange::{Conversation, Exchange, ExchangeRef, split_run},
+    exchange::Conversation,
     framing::FramingPair,
     left_over::LeftOver,
+    store::Labels,
 };
 use rusqlite::{Connection, OptionalExtension, Row, types::Type};
 
-use super::append::word;
+use super::{connection, labels};
+use crate::positions::Positions;
 
 /// Endpoints and servers read so far; they never change.
 #[derive(Default)]
 pub(super) struct Lookups {
     endpoints: HashMap<i64, Arc<EndpointInfo>>,
     servers: HashMap<i64, Arc<ServerInfo>>,
-    has_left_over: bool,
+    /// The schema of the file.
+    schema: u32,
+    /// Whether any conversation has a label.
+    has_labels: bool,
+    /// The conversation whose messages were paged last.
+    paged: (ConversationId, Positions),
 }
 
 impl Lookups {
-    /// `has_left_over`: the file has that table.
-    pub(super) fn new(has_left_over: bool) -> Self {
-        Self {
-            has_left_over,
-            ..Self::default()
+    /// Looks at what may change while the file is read: another process may migrate it, or label a conversation for the first
+    /// time.
+    pub(super) fn refresh(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        if self.schema < connection::SCHEMA {
+            self.schema = connection::schema(connection)?;
         }
+        let sql = "SELECT EXISTS (SELECT 1 FROM conversation_tag) OR EXISTS (SELECT 1 FROM conversation_note)";
+        self.has_labels = self.has_label_tables()
+            && connection
+                .prepare_cached(sql)?
+                .query_row([], |row| row.get(0))?;
+        Ok(())
+    }
+
+    /// Returns what is known of the runs of a conversation. It is kept for one.
+    pub(super) fn positions(&mut self, id: ConversationId) -> &mut Positions {
+        if self.paged.0 != id {
+            self.paged = (id, Positions::default());
+        }
+        &mut self.paged.1
+    }
+
+    /// Whether the file has the tables of labels; one that is only read may not.
+    pub(super) fn has_label_tables(&self) -> bool {
+        self.schema >= connection::SCHEMA_LABELS
     }
 
     fn server(&mut self, connection: &Connection, key: i64) -> rusqlite::Result<Arc<ServerInfo>> {
@@ -106,16 +133,31 @@ pub(super) fn conversation_in(
     let ended = match row.get(6)? {
         Some(ended) => {
             let mut ending = ending(row)?;
-            if lookups.has_left_over && ending.reason != CloseReason::PeerClosed {
+            if lookups.schema >= connection::SCHEMA_LEFT_OVER
+                && ending.reason != CloseReason::PeerClosed
+            {
                 ending.left_over = left_over(connection, row.get(0)?)?;
             }
             Some((ended, ending))
         }
         None => None,
     };
+    let labels = if lookups.has_labels {
+        labels::of_conversation(connection, row.get(0)?)?
+    } else {
+        Labels::default()
+    };
+    let endpoint_info = lookups.endpoint(connection, row.get(1)?)?;
+    let has_tls = matches!(endpoint_info.proto, Protocol::Tls | Protocol::Wss);
+    let tls = if has_tls && lookups.schema >= connection::SCHEMA_TLS {
+        tls(connection, row.get(0)?)?
+    } else {
+        None
+    };
     Ok(Conversation {
         id: row.get(0)?,
-        endpoint_info: lookups.endpoint(connection, row.get(1)?)?,
+        endpoint_info,
+        tls,
         remote: address(row, 2)?,
         local: address(row, 3)?,
         role: parse(row, 12, |word| word.parse::<Role>().ok())?,
@@ -123,6 +165,7 @@ pub(super) fn conversation_in(
         opened: row.get(4)?,
         half_closed: row.get(5)?,
         ended,
+        labels,
     })
 }
 
@@ -153,13 +196,33 @@ fn left_over(
         .optional()
 }
 
-/// Reads the exchanges of a run from the columns of [`super::reader`]. Returns them and the number of payload bytes.
-pub(super) fn exchanges(
-    row: &Row<'_>,
-    conversation: &Arc<Conversation>,
-) -> rusqlite::Result<(Vec<Exchange>, usize)> {
+fn tls(connection: &Connection, id: ConversationId) -> rusqlite::Result<Option<Arc<TlsInfo>>> {
+    connection
+        .prepare_cached(
+            "SELECT version, cipher, sni, alpn, client_subject, client_sha256, failure
+             FROM tls WHERE conversation = ?1",
+        )?
+        .query_row([id], |row| {
+            let client = match (row.get(4)?, row.get(5)?) {
+                (Some(subject), Some(sha256)) => Some(ClientCertificate { subject, sha256 }),
+                _ => None,
+            };
+            Ok(Arc::new(TlsInfo {
+                version: row.get(0)?,
+                cipher: row.get(1)?,
+                sni: row.get(2)?,
+                alpn: row.get(3)?,
+                client,
+                failure: row.get(6)?,
+            }))
+        })
+        .optional()
+}
+
+/// Reads a run and its lengths from the first columns of [`super::reader`].
+pub(super) fn run(row: &Row<'_>) -> rusqlite::Result<(RunEvent, Vec<u32>)> {
     let run = RunEvent {
-        conversation: conversation.id,
+        conversation: row.get(1)?,
         n: row.get(2)?,
         count: row.get(3)?,
         at: row.get(4)?,
@@ -169,10 +232,11 @@ pub(super) fn exchanges(
                 Outcome::Ok,
                 Outcome::Unanswered,
                 Outcome::Withheld,
+                Outcome::Unpaired,
                 Outcome::Unsent,
             ]
             .into_iter()
-            .find(|known| word(*known) == stored)
+            .find(|known| known.word() == stored)
         })?,
         reads: row.get(7)?,
         reply_offset: row.get(8)?,
@@ -191,14 +255,7 @@ pub(super) fn exchanges(
             "the number of lengths does not match the number of messages of the run",
         ));
     }
-    let (request, reply) = (row.get_ref(10)?.as_blob()?, row.get_ref(11)?.as_blob()?);
-    let bytes = request.len() + reply.len();
-    Ok((
-        split_run(&run, row.get(0)?, request, reply, &lengths, conversation)
-            .map(ExchangeRef::into_owned)
-            .collect(),
-        bytes,
-    ))
+    Ok((run, lengths))
 }
 
 /// Parses lengths of the form `[1,2,3]`.

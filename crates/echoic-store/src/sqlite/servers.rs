@@ -6,10 +6,14 @@ use echoic_core::{
 };
 use rusqlite::{OptionalExtension, Transaction};
 
+use super::writer::Writes;
 use crate::batches::is_far_below;
 
 /// Maximum of servers whose batches are remembered: the most recent ones.
 const SERVERS_MAX: u32 = 16;
+
+/// Maximum of servers whose batches are remembered when the file is opened for those of other processes.
+const OTHERS_MAX: u32 = 256;
 
 /// Number of batch ids deleted at a time.
 const DELETE_EVERY: u64 = 1_024;
@@ -117,10 +121,14 @@ impl Servers {
 
 /// Deletes the batch ids of all but the newest servers, and servers without conversations. Conversations are numbered in
 /// the order of servers, so servers before that of the oldest conversation have none.
-pub(super) fn delete_old(transaction: &Transaction<'_>) -> rusqlite::Result<()> {
+pub(super) fn delete_old(transaction: &Transaction<'_>, writes: Writes) -> rusqlite::Result<()> {
+    let max = match writes {
+        Writes::Own => SERVERS_MAX,
+        Writes::OfOthers => OTHERS_MAX,
+    };
     let newest = "SELECT coalesce(max(key), 0) FROM server";
     let newest: i64 = transaction.query_row(newest, [], |row| row.get(0))?;
-    let before = newest.saturating_sub(i64::from(SERVERS_MAX) - 1);
+    let before = newest.saturating_sub(i64::from(max) - 1);
     transaction.execute("DELETE FROM batch WHERE server < ?1", [before])?;
     let sql = "DELETE FROM server WHERE key < ?1
         AND key < coalesce((SELECT server FROM conversation ORDER BY id LIMIT 1), ?1)";

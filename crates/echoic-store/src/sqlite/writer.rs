@@ -15,7 +15,7 @@ use std::{
 use echoic_core::{
     ending::CloseReason,
     event::{EndpointInfo, Role},
-    store::{Durability, StoreError},
+    store::{Durability, LabelChange, StoreError},
 };
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
@@ -24,8 +24,9 @@ use super::{
     checkpointer::Checkpointer,
     connection,
     counts::Counts,
-    error::{failed, is_unsafe, system_error, write_error},
+    error::{failed, is_unsafe, store_error, system_error, write_error},
     file::{self, Lock},
+    labels,
     open_files::OpenFiles,
     prune::SizeLimit,
     servers::{self, Servers},
@@ -35,6 +36,15 @@ use crate::{FileChange, OnFileChange};
 
 /// Interval of looking at all files of the store, also without appends. After a commit only the database is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Whose events are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writes {
+    /// Those of this process.
+    Own,
+    /// Those of other processes, which live longer or shorter than this one.
+    OfOthers,
+}
 
 /// Owns the connection for writing.
 pub(super) struct Writer {
@@ -109,12 +119,13 @@ impl State {
 }
 
 impl Writer {
-    /// Opens the database and ends the conversations left open in it. Returns their number.
+    /// Opens the database and ends the conversations left open in it, unless they are of other processes. Returns their number.
     pub(super) fn open(
         path: &Path,
         durability: Durability,
         on_change: OnFileChange,
         lock: Lock,
+        writes: Writes,
     ) -> Result<(Self, u64), StoreError> {
         let log_pages = Arc::default();
         let connection = connection::open_to_write(path, &log_pages)?;
@@ -143,6 +154,10 @@ impl Writer {
             // Any change: SQLite syncs the log and its directory entry when it writes the first page. That happens now rather than
             // at the first append.
             transaction.execute("UPDATE state SET synced = synced + 1", [])?;
+            servers::delete_old(transaction, writes)?;
+            if writes == Writes::OfOthers {
+                return Ok(0);
+            }
             // Only the counts are known. Replies count as sent: to report a reply as unsent that the peer has received
             // would be the worse error. The counts are of requests and replies, and a client sends the requests.
             let sql = "UPDATE conversation SET received = sent, sent = received
@@ -150,7 +165,6 @@ impl Writer {
             transaction.execute(sql, [Role::Client.word()])?;
             let sql = "UPDATE conversation SET ended = seen, reason = ?, last_run = ? WHERE last_run IS NULL";
             let lost = transaction.execute(sql, (CloseReason::ProcessDied.word(), cache.state.last_exchange))?;
-            servers::delete_old(transaction)?;
             Ok(lost as u64)
         })?;
         Ok((writer, recovered))
@@ -292,6 +306,14 @@ impl Writer {
         let rewritten = file::rewrite_log(&self.path);
         connection.execute_batch("ROLLBACK").map_err(refused)?;
         rewritten.map_err(|why| system_error(&self.path, &why))
+    }
+
+    /// Writes a change of labels. Returns the number of exchanges or conversations in the store that it was for.
+    pub(super) fn label(&mut self, change: &LabelChange) -> Result<u64, StoreError> {
+        // Before the transaction: one that fails discards the cached state.
+        let checked = change.check().map_err(labels::invalid);
+        checked.map_err(|why| store_error(&self.path, &why))?;
+        self.transact(|transaction, _| labels::apply(transaction, change))
     }
 
     /// Removes the file on close, if the store is empty.

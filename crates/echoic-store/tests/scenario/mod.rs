@@ -4,6 +4,7 @@
 
 pub(crate) mod reader;
 pub(crate) mod sqlite;
+pub(crate) mod stores;
 
 use std::sync::{
     Arc,
@@ -14,7 +15,7 @@ use echoic_core::{
     ending::{CloseReason, Ending},
     event::{
         Address, Batch, ConversationId, Ended, EndpointInfo, Event, ExchangeId, Mark, Marked,
-        Micros, Opened, Outcome, Protocol, Role, RunMeta, ServerId, ServerInfo,
+        Micros, Opened, Outcome, Protocol, Role, RunMeta, ServerId, ServerInfo, TlsInfo,
     },
     exchange::Exchange,
     filter::Filter,
@@ -68,7 +69,11 @@ pub(crate) fn seen(found: &Found) -> Vec<Seen> {
 pub(crate) fn endpoint_info(name: &str) -> Arc<EndpointInfo> {
     Arc::new(EndpointInfo {
         name: name.into(),
-        proto: Protocol::Tcp,
+        proto: if name.starts_with("tls:") {
+            Protocol::Tls
+        } else {
+            Protocol::Tcp
+        },
         service: "upper".into(),
         framing: Framing::Line.into(),
     })
@@ -142,6 +147,11 @@ impl Scenario {
     }
 
     pub(crate) fn open_at(&mut self, id: ConversationId, name: &str) {
+        self.open_with(id, name, None);
+    }
+
+    /// Opens a conversation over TLS.
+    pub(crate) fn open_with(&mut self, id: ConversationId, name: &str, tls: Option<TlsInfo>) {
         self.now += 1;
         self.talks.push(Talk {
             id,
@@ -156,6 +166,7 @@ impl Scenario {
             local: Address::Net(([127, 0, 0, 1], 5000).into()),
             role: self.role,
             endpoint_info: endpoint_info(name),
+            tls: tls.map(Arc::new),
         }));
     }
 
@@ -331,7 +342,8 @@ impl Scenario {
 
     /// Assigns the ids that the store will give to new exchanges.
     fn assign_ids(&mut self) {
-        for seen in self.exchanges.iter_mut().filter(|seen| seen.id == 0) {
+        let known = self.exchanges.iter().rposition(|seen| seen.id != 0);
+        for seen in self.exchanges.iter_mut().skip(known.map_or(0, |at| at + 1)) {
             self.last_id += 1;
             seen.id = self.last_id;
         }
@@ -349,6 +361,7 @@ pub(crate) async fn pages(store: &dyn Store, text: &str, order: Order, limit: us
         let page = Page {
             order,
             beyond,
+            until: None,
             limit,
             now: NOON,
         };

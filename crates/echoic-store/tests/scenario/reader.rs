@@ -1,15 +1,19 @@
 //! A writing store and a reader of the same file as one store, so that the contract tests cover readers too.
 
-use std::{ops::RangeInclusive, path::Path, sync::Arc};
+use std::{
+    ops::{Range, RangeInclusive},
+    path::Path,
+    sync::Arc,
+};
 
 use echoic_core::{
-    event::{Batch, ConversationId, ExchangeId, Micros},
-    exchange::Conversation,
+    event::{Batch, ConversationId, ExchangeId, Mark, Micros},
+    exchange::Exchange,
     filter::Filter,
     service::BoxFuture,
     store::{
-        ConversationPage, Durability, Found, FoundConversations, Gap, Last, Page, Retention, Stats,
-        Store, StoreError,
+        ConversationPage, Durability, Found, FoundConversations, Gap, LabelChange, Last,
+        ListedConversation, Page, Retention, Series, Stats, Store, StoreError, TagCount,
     },
 };
 use echoic_store::{SqliteReader, SqliteStore};
@@ -74,8 +78,48 @@ impl Store for WriterWithReader {
     fn conversation(
         &self,
         id: ConversationId,
-    ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>> {
+    ) -> BoxFuture<'_, Result<Option<ListedConversation>, StoreError>> {
         self.reader.conversation(id)
+    }
+
+    fn messages(
+        &self,
+        id: ConversationId,
+        from_n: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Exchange>, StoreError>> {
+        self.reader.messages(id, from_n, limit)
+    }
+
+    fn marks(&self, id: ConversationId) -> BoxFuture<'_, Result<Vec<Mark>, StoreError>> {
+        self.reader.marks(id)
+    }
+
+    fn label(&self, change: LabelChange) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.reader.label(change)
+    }
+
+    fn tags(&self) -> BoxFuture<'_, Result<Vec<TagCount>, StoreError>> {
+        self.reader.tags()
+    }
+
+    fn series<'a>(
+        &'a self,
+        filter: &'a Filter,
+        times: Range<Micros>,
+        step: Micros,
+        now: Micros,
+    ) -> BoxFuture<'a, Result<Series, StoreError>> {
+        self.reader.series(filter, times, step, now)
+    }
+
+    fn delete<'a>(
+        &'a self,
+        filter: &'a Filter,
+        confirmed: u64,
+        now: Micros,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        self.writer.delete(filter, confirmed, now)
     }
 
     fn gaps(
