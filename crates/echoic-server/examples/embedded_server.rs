@@ -60,6 +60,7 @@ pub(crate) async fn main() -> Result<(), Box<dyn Error>> {
     let page = Page {
         order: Order::OldestFirst,
         beyond: None,
+        until: None,
         limit: 10,
         now: 0, // only for filters such as `since:10m`
     };

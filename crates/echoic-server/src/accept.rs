@@ -1,15 +1,19 @@
 //! Accepts connections: each goes to the worker with the fewest conversations, up to the limits.
 
+mod load;
+mod shortage;
+#[cfg(test)]
+mod tests;
+
 use std::{
-    future::{Future, poll_fn},
+    future::{Future, pending, poll_fn},
     io,
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
-    time::Duration,
+    task::{Context, Poll, Waker},
 };
 
 use echoic_core::{
@@ -26,43 +30,41 @@ use tokio::{
     time::Instant,
 };
 
+use self::{
+    load::{Load, SessionCount},
+    shortage::{Shortage, concerns_one_connection},
+};
 use crate::{
     accepted::Accepted,
-    counters::Connections,
+    control::{Mailbox, MailboxOwner, Shared},
     datagrams::{self, Counts, DatagramTask},
     drain::poll_sockets_once_more,
     server::{Drained, Server},
-    session::{SessionContext, Totals},
+    session::SessionContext,
     sources::{SourcePermit, Sources},
+    tally::Totals,
     timers::Timers,
 };
 
-/// Pause after a failed accept: starts at the first value and doubles up to the second while failures continue. Without
-/// a pause, a full table of open files would turn into a full core.
-const PAUSE_MIN: Duration = Duration::from_millis(10);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
-
-/// Time between two warnings about failed accepts.
-const WARN_EVERY: Duration = Duration::from_secs(10);
-
 /// Connections waiting in the kernel's queues when the stop signal comes are still accepted, up to this many.
 const LAST_ACCEPTS_MAX: usize = 4096;
-
-/// Conversations open on each worker, and connections that are being rejected.
-#[derive(Debug)]
-struct Load {
-    open: Vec<AtomicUsize>,
-    rejecting: AtomicUsize,
-    connections: Arc<Connections>,
-}
 
 /// The running server: accepts, starts conversations and waits for their ends.
 struct Acceptor {
     server: Server,
     own_runtime: Handle,
     load: Arc<Load>,
+    shared: Arc<Shared>,
+    /// Tells that the state of an endpoint has changed.
+    mailbox: MailboxOwner,
+    /// The waker that the mailbox has.
+    registered: Option<Waker>,
+    /// The server stops: what waits at paused endpoints is accepted too.
+    is_stopping: bool,
     totals: Arc<Totals>,
     sources: Sources,
+    /// Dropped before `sessions`.
+    _abort: AbortNote,
     sessions: JoinSet<()>,
     /// How many tasks in `sessions` serve datagram sockets; those run until the drain.
     datagram_tasks: usize,
@@ -74,15 +76,13 @@ struct Acceptor {
     panicked: u64,
 }
 
-/// State while accept fails for lack of open files (EMFILE, ENFILE) or memory (ENOBUFS, ENOMEM). Connections then wait in
-/// the kernel's queue: accepting and closing them would lose those that could be served a moment later.
-#[derive(Debug, Default)]
-struct Shortage {
-    /// The current pause; reset by the next success.
-    pause: Option<Duration>,
-    /// Failures since the last warning, and the time of that warning.
-    unreported: u64,
-    warned_at: Option<Instant>,
+/// Notes at its drop that the server's future is dropped: what is not done is cut.
+struct AbortNote(Arc<Totals>);
+
+impl Drop for AbortNote {
+    fn drop(&mut self) {
+        self.0.stop_at_once();
+    }
 }
 
 /// What the acceptor waits for.
@@ -99,6 +99,17 @@ impl Server {
     /// Serves until `shutdown` completes, then drains: accepts no new connections, answers every message already
     /// received, and aborts conversations that are not done by the drain timeout.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Drained {
+        self.run_until(shutdown, pending()).await
+    }
+
+    /// Like [`Self::run`]; the drain also ends when `at_once` completes, which aborts what is not done. Returns once the
+    /// journals of all conversations have their ends. Dropping the future instead would leave conversations on other
+    /// workers open: they would be dropped at some later time.
+    pub async fn run_until(
+        self,
+        shutdown: impl Future<Output = ()>,
+        at_once: impl Future<Output = ()>,
+    ) -> Drained {
         pin!(shutdown);
         let own_runtime = Handle::current();
         let mut acceptor = Acceptor::new(self, own_runtime);
@@ -117,7 +128,7 @@ impl Server {
                 }
             }
         }
-        acceptor.drain().await
+        acceptor.drain(at_once).await
     }
 }
 
@@ -130,15 +141,21 @@ impl Acceptor {
         let load = Load {
             open,
             rejecting: AtomicUsize::new(0),
-            connections: Arc::clone(&server.counters.connections),
         };
         let sources = Sources::new(server.source_limits.clone());
+        let shared = Arc::clone(server.control.shared());
+        let totals = Arc::clone(&shared.totals);
         let mut acceptor = Self {
-            totals: Arc::clone(&server.counters.totals),
+            shared,
+            mailbox: Mailbox::open(None),
+            registered: None,
+            is_stopping: false,
             server,
             sources,
             own_runtime,
             load: Arc::new(load),
+            _abort: AbortNote(Arc::clone(&totals)),
+            totals,
             sessions: JoinSet::new(),
             datagram_tasks: 0,
             datagrams: Arc::default(),
@@ -148,6 +165,9 @@ impl Acceptor {
             panicked: 0,
         };
         acceptor.spawn_datagram_tasks();
+        let drain_timeout = acceptor.server.limits.drain_timeout;
+        let (mailbox, control) = (acceptor.mailbox.share(), acceptor.control());
+        acceptor.shared.set_running(mailbox, control, drain_timeout);
         acceptor
     }
 
@@ -170,13 +190,16 @@ impl Acceptor {
                     recorder: self.server.recorder.clone(),
                     worker,
                     drain: self.server.drain.clone(),
-                    totals: Arc::clone(&self.totals),
+                    drain_timeout: self.server.limits.drain_timeout,
+                    shared: Arc::clone(&self.shared),
                     counts: Arc::clone(&self.datagrams),
                     timers: self.timers(),
                 };
                 let address = binding.address.clone();
+                let mailbox = Mailbox::open(None);
+                binding.rules.endpoint.add_task(mailbox.share());
                 let task = async move {
-                    match DatagramTask::open(socket, context) {
+                    match DatagramTask::open(socket, context, mailbox) {
                         Ok(task) => task.run().await,
                         Err(error) => {
                             tracing::error!("cannot serve datagrams at {address}: {error}");
@@ -192,7 +215,7 @@ impl Acceptor {
     /// The runtime of the control plane: timers and spawned handlers.
     fn control(&self) -> Handle {
         self.server
-            .control
+            .control_runtime
             .as_ref()
             .unwrap_or(&self.own_runtime)
             .clone()
@@ -215,6 +238,7 @@ impl Acceptor {
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>, accepting: bool) -> Poll<AcceptEvent> {
+        self.take_commands(cx);
         if let Poll::Ready(Some(ended)) = self.sessions.poll_join_next(cx) {
             return Poll::Ready(AcceptEvent::Ended(ended));
         }
@@ -225,7 +249,11 @@ impl Acceptor {
         };
         for i in 0..listeners {
             let at = (self.next_listener + i) % listeners;
-            if let Poll::Ready(accepted) = self.server.listeners[at].listener.poll_accept(cx) {
+            let listener = &self.server.listeners[at];
+            if !listener.endpoint.is_open() && !self.is_stopping {
+                continue; // its connections wait in the kernel's queue
+            }
+            if let Poll::Ready(accepted) = listener.listener.poll_accept(cx) {
                 self.next_listener = at + 1;
                 return Poll::Ready(match accepted {
                     Ok(incoming) => AcceptEvent::Peer(at, incoming),
@@ -234,6 +262,20 @@ impl Acceptor {
             }
         }
         Poll::Pending
+    }
+
+    /// Confirms that the states of endpoints, which are read before each accept, are those of now.
+    fn take_commands(&mut self, cx: &Context<'_>) {
+        let waker = cx.waker();
+        if !(self.registered.as_ref()).is_some_and(|registered| registered.will_wake(waker)) {
+            self.mailbox.register(waker);
+            self.registered = Some(waker.clone());
+        }
+        if self.mailbox.is_pending() {
+            for mut command in self.mailbox.take() {
+                command.reply(Ok(()));
+            }
+        }
     }
 
     /// Starts a conversation, or notes an end or a failure. Returns until when accepting is paused.
@@ -255,7 +297,7 @@ impl Acceptor {
     }
 
     /// Starts a conversation on the worker with the fewest, or rejects the connection.
-    fn spawn_session(&mut self, listener: usize, incoming: Incoming) {
+    fn spawn_session(&mut self, listener: usize, mut incoming: Incoming) {
         let Some((worker, total)) = self.load.least_loaded() else {
             return;
         };
@@ -265,22 +307,30 @@ impl Acceptor {
             Err(reason) => (None, Some(reason)),
         };
         let is_rejected = rejection.is_some();
-        let Some(session_count) = self.count_session(worker, is_rejected) else {
+        let Some(session_count) = self.count_session(listener, worker, is_rejected) else {
             return;
         };
         let (conversation, journal) = self.server.recorder.journal(worker);
         let listener = &self.server.listeners[listener];
+        let notes = (!is_rejected).then(|| self.shared.explained.open(conversation));
+        if let Some(notes) = notes.flatten() {
+            let fd = incoming.raw_fd();
+            notes.note_accept(listener.listener.raw_fd(), fd);
+            incoming.explain_also(notes.explain(fd));
+        }
         let opened = Opened {
             conversation,
             at: wall_clock_now(),
             remote: incoming.peer.clone(),
             local: incoming.local.clone(),
             role: Role::Server,
-            endpoint_info: Arc::clone(&listener.endpoint_info),
+            endpoint_info: Arc::clone(&listener.endpoint.info),
+            tls: None,
         };
         let context = SessionContext {
             limits: Arc::clone(&listener.limits),
-            drain: self.server.drain.clone(),
+            drain: listener.endpoint.drain(),
+            endpoint: Arc::clone(&listener.endpoint),
             journal,
             permit,
             totals: Arc::clone(&self.totals),
@@ -325,19 +375,18 @@ impl Acceptor {
 
     /// Counts a conversation on `worker`. `None` if it is to be rejected and too many are being rejected already: it is
     /// then just closed.
-    fn count_session(&self, worker: usize, is_rejected: bool) -> Option<SessionCount> {
+    fn count_session(
+        &self,
+        listener: usize,
+        worker: usize,
+        is_rejected: bool,
+    ) -> Option<SessionCount> {
         let (count, max) = if is_rejected {
             (&self.load.rejecting, self.server.max_rejecting)
         } else {
             (&self.load.open[worker], usize::MAX)
         };
-        let connections = &self.load.connections;
-        if is_rejected {
-            connections.rejected.fetch_add(1, Ordering::Relaxed);
-        } else {
-            connections.accepted.fetch_add(1, Ordering::Relaxed);
-            connections.open.fetch_add(1, Ordering::Relaxed);
-        }
+        let open = self.server.listeners[listener].endpoint.count(!is_rejected);
         if count.fetch_add(1, Ordering::Relaxed) >= max {
             count.fetch_sub(1, Ordering::Relaxed);
             return None;
@@ -345,7 +394,7 @@ impl Acceptor {
         Some(SessionCount {
             load: Arc::clone(&self.load),
             worker,
-            is_rejected,
+            open,
         })
     }
 
@@ -358,8 +407,18 @@ impl Acceptor {
         }
     }
 
+    /// Waits until all conversations have ended.
+    async fn ends(&mut self) {
+        while let Some(ended) = self.sessions.join_next().await {
+            self.note_end(ended);
+        }
+    }
+
     /// Accepts the connections in the kernel's backlogs, signals all conversations to drain, and waits for them.
-    async fn drain(mut self) -> Drained {
+    async fn drain(mut self, at_once: impl Future<Output = ()>) -> Drained {
+        self.mailbox.close();
+        self.is_stopping = true;
+        self.shared.renew_drains();
         for listener in &mut self.server.listeners {
             if let Err(error) = listener.listener.stop_accepting() {
                 tracing::debug!("connections that arrive now may be reset: {error}");
@@ -375,26 +434,18 @@ impl Acceptor {
             }
         }
         self.server.drain.start();
+        self.shared.stop();
         self.server.listeners.clear();
         let deadline = Instant::now() + self.server.limits.drain_timeout;
         let deadline = self.timers().sleep_until(deadline);
-        pin!(deadline);
-        loop {
-            select! {
-                biased;
-                ended = self.sessions.join_next() => match ended {
-                    Some(ended) => self.note_end(ended),
-                    None => break,
-                },
-                () = &mut deadline => {
-                    self.sessions.abort_all();
-                    while let Some(ended) = self.sessions.join_next().await {
-                        self.note_end(ended);
-                    }
-                    break;
-                }
-            }
+        select! {
+            biased;
+            () = self.ends() => {}
+            () = deadline => {}
+            () = at_once => self.totals.stop_at_once(),
         }
+        self.sessions.abort_all();
+        self.ends().await;
         Drained {
             served: self.totals.served.load(Ordering::Relaxed),
             cut: self.totals.cut.load(Ordering::Relaxed),
@@ -403,67 +454,3 @@ impl Acceptor {
         }
     }
 }
-
-impl Shortage {
-    /// Warns, at most every [`WARN_EVERY`]. Returns when to try again.
-    fn on_failure(&mut self, now: Instant, error: &io::Error) -> Instant {
-        self.unreported += 1;
-        if self
-            .warned_at
-            .is_none_or(|warned| now >= warned + WARN_EVERY)
-        {
-            let times = self.unreported;
-            tracing::warn!(times, "cannot accept, connections wait: {error}");
-            (self.unreported, self.warned_at) = (0, Some(now));
-        }
-        let doubled = |last: Duration| (last * 2).min(PAUSE_MAX);
-        let pause = self.pause.map_or(PAUSE_MIN, doubled);
-        self.pause = Some(pause);
-        now + pause
-    }
-}
-
-/// Whether the failure concerns one connection only, which was closed or forbidden before it was accepted. The next one
-/// can be accepted at once (accept(2), "Error handling").
-fn concerns_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::PermissionDenied
-            | io::ErrorKind::NetworkDown
-            | io::ErrorKind::NetworkUnreachable
-            | io::ErrorKind::HostUnreachable
-    )
-}
-
-impl Load {
-    /// The worker with the fewest conversations, and how many are open on all of them.
-    fn least_loaded(&self) -> Option<(usize, usize)> {
-        let counts = self.open.iter().map(|open| open.load(Ordering::Relaxed));
-        let total = counts.clone().sum();
-        let (worker, _) = counts.enumerate().min_by_key(|(_, open)| *open)?;
-        Some((worker, total))
-    }
-}
-
-/// Counts a conversation in [`Load`] until it is dropped.
-struct SessionCount {
-    load: Arc<Load>,
-    worker: usize,
-    is_rejected: bool,
-}
-
-impl Drop for SessionCount {
-    fn drop(&mut self) {
-        let count = if self.is_rejected {
-            &self.load.rejecting
-        } else {
-            self.load.connections.open.fetch_sub(1, Ordering::Relaxed);
-            &self.load.open[self.worker]
-        };
-        count.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests;

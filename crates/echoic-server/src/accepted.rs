@@ -57,14 +57,21 @@ impl Accepted {
             // Boxed, so that tasks of conversations without layers do not grow by the size of the handshake.
             None => Box::pin(open_layers(link, &self.layers, &self.context)).await,
         };
-        let (opened, context) = (self.opened, self.context);
+        let (mut opened, context) = (self.opened, self.context);
+        opened.tls = match &link {
+            Ok(link) => link.tls().cloned(),
+            Err(not_opened) => not_opened.tls.clone(),
+        };
         let (link, rejection) = match link {
             Ok(link) => (link, None),
             Err(NotOpened {
                 reason,
                 link: Some(link),
+                ..
             }) => (link, Some(reason)),
-            Err(NotOpened { reason, link: None }) => {
+            Err(NotOpened {
+                reason, link: None, ..
+            }) => {
                 handshake::record(context.journal, opened, reason);
                 return None;
             }

@@ -4,8 +4,10 @@
 //! stream (a silent peer's conversation times out), there is no back-pressure (the kernel drops what is not read in time,
 //! and counts it), and source addresses can be forged: [`guard`] decides what is answered.
 
+mod commands;
 mod conversation;
 mod counts;
+mod draining;
 mod guard;
 mod outgoing;
 mod peers;
@@ -24,13 +26,14 @@ use echoic_core::{
     access::AccessList,
     ending::CloseReason,
     endpoint::Shape,
-    event::{Address, EndpointInfo, Marked, Opened, Outcome, Role},
+    event::{Address, Marked, Opened, Outcome, Role},
     limits::Limits,
     message::Replies,
     service::{Handler, Peer, Service},
+    units::counted,
 };
 use echoic_recorder::{Journal, NotCommitted, Recorder, wall_clock_now};
-use echoic_wire::{BoundDatagrams, DatagramSocket, Received, Route};
+use echoic_wire::{BoundDatagrams, Call, DatagramSocket, Received, Route};
 use tokio::time::Instant;
 
 pub(crate) use self::counts::Counts;
@@ -38,7 +41,8 @@ pub use self::counts::DatagramCounts;
 #[doc(hidden)]
 pub use self::guard::oracle::check_breaker;
 use self::{
-    conversation::{Admission, Answer, DatagramConversation},
+    commands::send_call,
+    conversation::{Admission, Answer, DatagramConversation, Known},
     counts::add,
     guard::{Breaker, SILENCE},
     outgoing::{Outgoing, Unsent},
@@ -46,9 +50,9 @@ use self::{
 };
 use crate::{
     accepted::silent_handler,
+    control::{MailboxOwner, ServedEndpoint, Shared},
     drain::Drain,
     polling::note_read,
-    session::Totals,
     timers::Timers,
     wait::{Wait, Wakeup},
 };
@@ -65,16 +69,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Interval of asking the kernel for its drop count, while datagrams arrive.
 const DROPS_EVERY: Duration = Duration::from_secs(1);
 
-/// The least memory a datagram takes in the kernel's receive buffer, in bytes: bounds how many can be waiting there.
-const KERNEL_BYTES_MIN: usize = 256;
-
 /// Deadline of a task that waits for nothing in particular.
 const FAR: Duration = Duration::from_hours(1);
 
 /// Configuration shared by the sockets of one endpoint.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    pub(crate) endpoint_info: Arc<EndpointInfo>,
+    pub(crate) endpoint: Arc<ServedEndpoint>,
     pub(crate) service: Arc<dyn Service>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) access: Arc<AccessList>,
@@ -93,7 +94,9 @@ pub(crate) struct DatagramContext {
     /// Index of the worker it runs on.
     pub(crate) worker: usize,
     pub(crate) drain: Drain,
-    pub(crate) totals: Arc<Totals>,
+    /// The longest time that a drain of the endpoint alone takes.
+    pub(crate) drain_timeout: Duration,
+    pub(crate) shared: Arc<Shared>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) timers: Timers,
 }
@@ -102,6 +105,11 @@ pub(crate) struct DatagramContext {
 pub(crate) struct DatagramTask {
     socket: DatagramSocket,
     context: DatagramContext,
+    mailbox: MailboxOwner,
+    /// An operator paused or drained the endpoint: datagrams wait in the kernel.
+    is_paused: bool,
+    /// It is drained.
+    is_drained: bool,
     /// Journal of the server as a whole: records drops, and reports how far the recorder has committed.
     journal: Journal,
     peers: Peers,
@@ -124,12 +132,19 @@ pub(crate) struct DatagramTask {
 /// What the task does next.
 enum Turn {
     Continue,
+    /// An operator drains the endpoint.
+    DrainEndpoint,
+    /// The server stops.
     Drain,
 }
 
 impl DatagramTask {
     /// Opens the socket on the runtime this is called on.
-    pub(crate) fn open(socket: BoundDatagrams, context: DatagramContext) -> io::Result<Self> {
+    pub(crate) fn open(
+        socket: BoundDatagrams,
+        context: DatagramContext,
+        mailbox: MailboxOwner,
+    ) -> io::Result<Self> {
         let socket = socket.open()?;
         let now = Instant::now();
         Ok(Self {
@@ -142,6 +157,9 @@ impl DatagramTask {
             outgoing: Outgoing::default(),
             last_peer: None,
             wait: Wait::new(&context.drain, now + FAR, &context.timers),
+            is_paused: !context.rules.endpoint.is_open(),
+            is_drained: context.rules.endpoint.is_drained(),
+            mailbox,
             context,
             paused_until: None,
             idle_at: None,
@@ -152,13 +170,23 @@ impl DatagramTask {
 
     /// Answers until the server drains, then answers what has arrived by then.
     pub(crate) async fn run(mut self) {
-        while let Turn::Continue = poll_fn(|cx| self.poll_turn(cx)).await {}
+        self.mailbox.register_task().await;
+        loop {
+            match poll_fn(|cx| self.poll_turn(cx)).await {
+                Turn::Continue => {}
+                Turn::DrainEndpoint => self.drain_endpoint().await,
+                Turn::Drain => break,
+            }
+        }
         self.finish().await;
         self.report_drops();
         self.peers.end_all(CloseReason::ServerStopped);
     }
 
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
+        if self.mailbox.is_pending() {
+            return Poll::Ready(self.run_commands(cx));
+        }
         for _ in 0..BATCH {
             if self.poll_receive(cx).is_pending() {
                 return self.poll_wakeup(cx);
@@ -179,7 +207,7 @@ impl DatagramTask {
             return Poll::Pending;
         }
         ready!(self.poll_record_budget(cx));
-        if self.paused_until.is_some() {
+        if self.is_paused || self.paused_until.is_some() {
             return Poll::Pending;
         }
         match ready!(self.socket.poll_recv(cx, &mut self.read_buffer)) {
@@ -235,6 +263,17 @@ impl DatagramTask {
         };
         conversation.received_at = at;
         let bytes = &self.read_buffer[..len];
+        if let Some(notes) = &conversation.known.notes {
+            let (from, capacity) = (route.peer.clone(), self.read_buffer.len());
+            notes.note(
+                self.socket.raw_fd(),
+                &Call::RecvFrom {
+                    from,
+                    capacity,
+                    bytes,
+                },
+            );
+        }
         if conversation.admission == Admission::Denied {
             conversation.discard(full_len);
             return;
@@ -265,7 +304,8 @@ impl DatagramTask {
         match then {
             ControlFlow::Continue(()) => self.last_peer = Some(route),
             ControlFlow::Break(()) if self.outgoing.is_of(id) => {
-                self.peers.close_after_replies(&route);
+                self.peers
+                    .close_after_replies(&route, CloseReason::ServiceClosed);
             }
             ControlFlow::Break(()) => self.peers.end(&route, CloseReason::ServiceClosed),
         }
@@ -302,6 +342,9 @@ impl DatagramTask {
         } else {
             self.socket.poll_send(cx, reply, route)
         };
+        if let (Poll::Ready(sent), Some(notes)) = (&sent, &conversation.known.notes) {
+            notes.note(self.socket.raw_fd(), &send_call(route, reply, sent));
+        }
         match sent {
             Poll::Ready(Ok(())) => {
                 add(&counts.sent, 1);
@@ -338,8 +381,8 @@ impl DatagramTask {
             // The reply is already recorded. Replies beyond the bytes sent at the end of a conversation count as unsent, so
             // the conversation ends here; the peer's next datagram opens another one.
             let ended = match sent {
-                Ok(()) => (self.peers.is_closing(id) && !self.outgoing.is_of(id))
-                    .then_some(CloseReason::ServiceClosed),
+                Ok(()) if self.outgoing.is_of(id) => None,
+                Ok(()) => self.peers.closing_reason(id),
                 Err(reason) => reason,
             };
             if let Some(reason) = ended {
@@ -376,7 +419,11 @@ impl DatagramTask {
         {
             return Poll::Ready(Err(Some(CloseReason::StoreFailed)));
         }
-        match self.socket.poll_send(cx, bytes, route) {
+        let sent = self.socket.poll_send(cx, bytes, route);
+        if let (Poll::Ready(sent), Some(notes)) = (&sent, &conversation.known.notes) {
+            notes.note(self.socket.raw_fd(), &send_call(route, bytes, sent));
+        }
+        match sent {
             Poll::Pending => {
                 self.outgoing.stall(Instant::now());
                 Poll::Pending
@@ -399,7 +446,7 @@ impl DatagramTask {
             own_addresses,
             recorder,
             worker,
-            totals,
+            shared,
             ..
         } = &self.context;
         let Route {
@@ -423,7 +470,7 @@ impl DatagramTask {
             conversation,
             remote: remote.clone(),
             local: local.clone(),
-            framing: rules.endpoint_info.framing,
+            framing: rules.endpoint.info.framing,
             shape: Shape::Datagrams,
         };
         let handler = match rules.service.handler(&peer) {
@@ -436,9 +483,17 @@ impl DatagramTask {
             remote: remote.clone(),
             local: local.clone(),
             role: Role::Server,
-            endpoint_info: Arc::clone(&rules.endpoint_info),
+            endpoint_info: Arc::clone(&rules.endpoint.info),
+            tls: None,
         };
-        DatagramConversation::begin(opened, handler, admission, journal, Arc::clone(totals), at)
+        let endpoint = &rules.endpoint;
+        let known = Known {
+            _open: endpoint.count(admission != Admission::Denied),
+            _registration: endpoint.register(conversation, &self.mailbox),
+            notes: shared.explained.open(conversation),
+            totals: Arc::clone(&shared.totals),
+        };
+        DatagramConversation::begin(opened, handler, admission, journal, known, at)
     }
 
     /// Waits for the next deadline or the drain.
@@ -473,19 +528,7 @@ impl DatagramTask {
         let limit = self.context.rules.limits.write_timeout;
         let stalled = self.outgoing.stalled_since();
         if stalled.is_some_and(|since| since + limit <= now) {
-            self.abandon_unsent();
-        }
-    }
-
-    /// Drops the queued replies and ends their conversations.
-    fn abandon_unsent(&mut self) {
-        for unsent in self.outgoing.drain() {
-            add(&self.context.counts.unsent, 1);
-            self.peers.end_conversation_of(
-                &unsent.route,
-                unsent.conversation,
-                CloseReason::WriteTimeout,
-            );
+            self.abandon_unsent(CloseReason::WriteTimeout);
         }
     }
 
@@ -499,54 +542,10 @@ impl DatagramTask {
             self.journal
                 .record_mark(wall_clock_now(), Marked::Dropped { datagrams });
             tracing::warn!(
-                "the kernel dropped {datagrams} datagrams to {}: they arrived too fast",
+                "the kernel dropped {} to {}: too many came at once",
+                counted(datagrams, "datagram"),
                 self.socket.address()
             );
-        }
-    }
-
-    /// Answers what the kernel has received by now, and sends the queued replies.
-    async fn finish(&mut self) {
-        // At most as many as can have been waiting: peers that keep sending do not prolong the drain.
-        for _ in 0..=self.socket.receive_buffer_size() / KERNEL_BYTES_MIN {
-            match self.socket.recv_now(&mut self.read_buffer) {
-                Ok(received) => {
-                    let mut received = Some(received);
-                    poll_fn(|cx| {
-                        received
-                            .take()
-                            .into_iter()
-                            .for_each(|received| self.receive(cx, received));
-                        Poll::Ready(())
-                    })
-                    .await;
-                    if !self.outgoing.is_empty() && !self.may_receive_while_sending() {
-                        self.flush().await;
-                    }
-                }
-                Err(error) if concerns_one_peer(&error) => {}
-                Err(_) => break,
-            }
-        }
-        self.flush().await;
-    }
-
-    /// Sends the queued replies while at least one leaves within the write timeout. Waiting for a commit ends when the
-    /// store fails or the drain timeout passes.
-    async fn flush(&mut self) {
-        let limit = self.context.rules.limits.write_timeout;
-        let timers = self.context.timers.clone();
-        loop {
-            let since = self.outgoing.stalled_since();
-            let until = since.unwrap_or_else(Instant::now) + limit;
-            let flushed = timers.timeout_at(until, poll_fn(|cx| self.poll_send_unsent(cx)));
-            if flushed.await.is_ok() {
-                return;
-            }
-            let stalled = self.outgoing.stalled_since();
-            if stalled.is_some_and(|since| since + limit <= Instant::now()) {
-                return self.abandon_unsent();
-            }
         }
     }
 }

@@ -2,15 +2,19 @@
 
 use std::{
     future::poll_fn,
-    io,
+    io::{self, IoSlice},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use echoic_core::{ending::CloseReason, endpoint::Shape, event::Opened};
+use echoic_core::{
+    ending::CloseReason,
+    endpoint::Shape,
+    event::{Opened, TlsInfo},
+};
 use echoic_recorder::{Journal, wall_clock_now};
-use echoic_wire::{Link, ServerLayer, Transport};
+use echoic_wire::{Link, ServerLayer, TlsError, Transport};
 use tokio::{select, sync::oneshot};
 
 use crate::{
@@ -25,6 +29,8 @@ pub(crate) struct NotOpened {
     pub(crate) reason: CloseReason,
     /// The link, to be closed by a lingering close. `None` if the failed layer did not give it back.
     pub(crate) link: Option<Link>,
+    /// Why the handshake of TLS failed, and what was known by then.
+    pub(crate) tls: Option<Arc<TlsInfo>>,
 }
 
 impl NotOpened {
@@ -33,6 +39,7 @@ impl NotOpened {
         Self {
             reason,
             link: Some(link),
+            tls: None,
         }
     }
 }
@@ -59,26 +66,28 @@ pub(crate) async fn open(
         poll_fn(|cx| notice.poll(cx)).await;
         poll_sockets_once_more().await;
     };
+    let mut tls = None;
     let reason = select! {
         biased;
         opened = timers.timeout(limit, handshakes) => match opened {
             Ok(Ok(link)) => return Ok(link),
             Ok(Err(error)) => {
                 tracing::debug!("a handshake failed: {error}");
+                tls = TlsError::of(&error).map(TlsError::info);
                 CloseReason::HandshakeFailed
             }
             Err(_) => CloseReason::HandshakeTimeout,
         },
-        () = stopped => CloseReason::ServerStopped,
+        () = stopped => drain.close_reason(),
     };
     let link = returned.try_recv().ok();
-    Err(NotOpened { reason, link })
+    Err(NotOpened { reason, link, tls })
 }
 
 /// Records a conversation whose link is gone: it ends as soon as it opens.
 pub(crate) fn record(mut journal: Journal, opened: Opened, reason: CloseReason) {
     journal.record_opened(opened);
-    journal.record_ended(wall_clock_now(), Tally::default().ending(Some(reason)));
+    journal.record_ended(wall_clock_now(), Tally::default().ending(reason));
 }
 
 /// A link that is given back when it is dropped. A layer that fails drops the link below it; closing that link with
@@ -121,6 +130,14 @@ impl Transport for Lent {
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.link_mut().poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.link_mut().poll_write_vectored(cx, parts)
     }
 
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -40,7 +40,7 @@ mod accepted;
 #[cfg(test)]
 #[path = "../../echoic-recorder/tests/common/mod.rs"]
 mod common;
-mod counters;
+mod control;
 mod datagrams;
 mod drain;
 mod handler_task;
@@ -58,7 +58,7 @@ mod tally;
 mod timers;
 mod wait;
 
-pub use counters::{ServerCounters, ServerCounts};
+pub use control::ServerControl;
 pub use datagrams::DatagramCounts;
 #[doc(hidden)]
 pub use datagrams::check_breaker;

@@ -19,7 +19,7 @@ use thiserror::Error;
 use tokio::runtime::Handle;
 
 use crate::{
-    counters::ServerCounters,
+    control::{ServedEndpoint, ServerControl},
     datagrams::{DatagramCounts, Rules},
     drain::Drain,
 };
@@ -38,16 +38,17 @@ pub struct Server {
     pub(crate) max_rejecting: usize,
     pub(crate) drain: Drain,
     pub(crate) workers: Vec<Handle>,
-    pub(crate) control: Option<Handle>,
+    /// The runtime of the control plane.
+    pub(crate) control_runtime: Option<Handle>,
     /// Stop once this many conversations were admitted.
     pub(crate) stop_after: Option<u64>,
-    pub(crate) counters: ServerCounters,
+    pub(crate) control: ServerControl,
 }
 
 /// A listener with the service and the limits of its endpoint.
 pub(crate) struct BoundListener {
     pub(crate) listener: Listener,
-    pub(crate) endpoint_info: Arc<EndpointInfo>,
+    pub(crate) endpoint: Arc<ServedEndpoint>,
     pub(crate) service: Arc<dyn Service>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) access: Arc<AccessList>,
@@ -130,6 +131,12 @@ pub enum OpenError {
         /// The endpoint.
         endpoint: Endpoint,
     },
+    /// The endpoint's scheme asks for TLS, and no layer was given for it.
+    #[error("{endpoint} needs a certificate: add a TLS layer to its configuration")]
+    NeedsTls {
+        /// The endpoint.
+        endpoint: Endpoint,
+    },
     /// Layers were asked for over datagrams.
     #[error(
         "{endpoint} cannot have a layer over it: a layer needs a stream; serve it over tcp or unix"
@@ -169,15 +176,15 @@ impl Server {
             listening: Vec::new(),
             listeners: Vec::new(),
             bindings: Vec::new(),
+            control: ServerControl::new(recorder.clone()),
             recorder,
             limits: Arc::new(limits),
             source_limits: SourceLimits::default(),
             max_rejecting: REJECTING_MAX,
             drain: Drain::default(),
             workers: Vec::new(),
-            control: None,
+            control_runtime: None,
             stop_after: None,
-            counters: ServerCounters::default(),
         }
     }
 
@@ -208,7 +215,7 @@ impl Server {
     /// then need none: a worker with a timer would arm one in the kernel each time it sleeps.
     #[must_use]
     pub fn control_runtime(mut self, runtime: Handle) -> Self {
-        self.control = Some(runtime);
+        self.control_runtime = Some(runtime);
         self
     }
 
@@ -237,9 +244,16 @@ impl Server {
     /// Opens an endpoint and returns the addresses it listens on. A datagram endpoint gets a socket for each worker, so
     /// [`Self::on_workers`] comes first.
     pub async fn open(&mut self, mut config: EndpointConfig) -> Result<Vec<Address>, OpenError> {
-        config.listen.timers = config.listen.timers.or_else(|| self.control.clone());
+        config.listen.timers = config
+            .listen
+            .timers
+            .or_else(|| self.control_runtime.clone());
         if shape(&config.endpoint)? == Shape::Datagrams {
             return self.open_for_datagrams(config).await;
+        }
+        if matches!(config.endpoint, Endpoint::Tls(_)) && config.layers.is_empty() {
+            let endpoint = config.endpoint;
+            return Err(OpenError::NeedsTls { endpoint });
         }
         let listeners = listen(&config.endpoint, &config.listen).await?;
         Ok(self.open_on(listeners, config))
@@ -271,13 +285,13 @@ impl Server {
             service.name(),
             framing,
         ));
-        self.add_listening(&addresses, &endpoint_info);
+        let served = self.add_endpoint(&addresses, endpoint_info);
         let (limits, access) = (Arc::new(limits), Arc::new(access));
         let layers: Arc<[_]> = layers.into();
         self.listeners
             .extend(listeners.into_iter().map(|listener| BoundListener {
                 listener,
-                endpoint_info: Arc::clone(&endpoint_info),
+                endpoint: Arc::clone(&served),
                 service: Arc::clone(&service),
                 limits: Arc::clone(&limits),
                 access: Arc::clone(&access),
@@ -318,10 +332,9 @@ impl Server {
             service.name(),
             framing,
         ));
-        self.add_listening(&addresses, &endpoint_info);
         let (limits, access) = (Arc::new(limits), Arc::new(access));
         let rules = Arc::new(Rules {
-            endpoint_info,
+            endpoint: self.add_endpoint(&addresses, endpoint_info),
             service,
             limits,
             access,
@@ -342,17 +355,24 @@ impl Server {
         Ok(addresses)
     }
 
-    fn add_listening(&mut self, addresses: &[Address], endpoint_info: &Arc<EndpointInfo>) {
+    /// Adds an endpoint with the addresses that it listens on.
+    pub(crate) fn add_endpoint(
+        &mut self,
+        addresses: &[Address],
+        endpoint_info: Arc<EndpointInfo>,
+    ) -> Arc<ServedEndpoint> {
         let listening = addresses.iter().map(|address| Listening {
             address: address.clone(),
-            endpoint_info: Arc::clone(endpoint_info),
+            endpoint_info: Arc::clone(&endpoint_info),
         });
         self.listening.extend(listening);
+        let shared = self.control.shared();
+        shared.add_endpoint(endpoint_info, addresses.to_vec())
     }
 
-    /// Returns a handle to the counts of this server.
-    pub fn counters(&self) -> ServerCounters {
-        self.counters.clone()
+    /// Returns a handle to this server: its counts, the states of its endpoints, and commands for its conversations.
+    pub fn control(&self) -> ServerControl {
+        self.control.clone()
     }
 
     /// The addresses it listens on, in the order in which they were opened.

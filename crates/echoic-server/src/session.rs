@@ -8,9 +8,11 @@
 //! While a reply is unsent nothing more is read: that is all of back-pressure, since the peer's window fills and the peer
 //! waits. A peer that never reads is closed after `--write-timeout`.
 //!
-//! Beside it: [`waiting`], waits and deadlines; [`spawned`], replies of spawned handlers; [`closing`], the end.
+//! Beside it: [`waiting`], waits and deadlines; [`spawned`], replies of spawned handlers; [`commands`], what an operator does;
+//! [`closing`], the end.
 
 mod closing;
+mod commands;
 mod spawned;
 mod waiting;
 
@@ -19,10 +21,7 @@ use std::{
     future::poll_fn,
     io,
     ops::ControlFlow,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
 };
 
@@ -40,13 +39,14 @@ use tokio::{runtime::Handle, task::coop::has_budget_remaining, time::Instant};
 
 use self::waiting::{CommitGate, Timestamps};
 use crate::{
+    control::{Mailbox, MailboxOwner, Registration, ServedEndpoint},
     drain::{Drain, poll_sockets_once_more},
-    handler_task::HandlerTask,
+    handler_task::{HalfState, HandlerTask},
     inbox::{Inbox, Reading, Scratch},
     outbox::Outbox,
     polling::note_read,
     sources::SourcePermit,
-    tally::Tally,
+    tally::{Tally, Totals},
     timers::Timers,
     wait::Wait,
 };
@@ -79,6 +79,8 @@ pub(crate) struct Session {
     wait: Wait,
     timers: Timers,
     drain: Drain,
+    mailbox: MailboxOwner,
+    _registration: Registration,
     clock: Clock,
     tally: Tally,
     timestamps: Timestamps,
@@ -142,20 +144,15 @@ struct Received {
 enum ActiveHandler {
     Inline(Box<dyn InlineHandler>),
     Spawned(Box<HandlerTask>),
-}
-
-/// Totals over all conversations that have ended.
-#[derive(Debug, Default)]
-pub(crate) struct Totals {
-    /// Their exchanges.
-    pub(crate) served: AtomicU64,
-    /// Conversations that were cut at the drain deadline.
-    pub(crate) cut: AtomicU64,
+    /// An operator ended our half of the stream: messages are recorded without a reply.
+    Dismissed(HalfState),
 }
 
 /// What a conversation shares with others, or is given by the acceptor.
 pub(crate) struct SessionContext {
     pub(crate) limits: Arc<Limits>,
+    pub(crate) endpoint: Arc<ServedEndpoint>,
+    /// That of the endpoint when the connection was accepted.
     pub(crate) drain: Drain,
     pub(crate) journal: Journal,
     pub(crate) permit: Option<SourcePermit>,
@@ -178,12 +175,14 @@ impl Session {
     ) -> Box<Self> {
         let SessionContext {
             limits,
+            endpoint,
             drain,
             mut journal,
             permit,
             totals,
             control,
         } = context;
+        let mailbox = Mailbox::open(Some(drain.clone()));
         let clock = Clock::start();
         let (now, timers) = (Instant::now(), Timers::of(&control));
         journal.record_opened(opened);
@@ -216,6 +215,8 @@ impl Session {
             timers,
             limits,
             drain,
+            _registration: endpoint.register(peer.conversation, &mailbox),
+            mailbox,
             clock,
             tally: Tally::default(),
             timestamps: Timestamps::start(now),
@@ -226,15 +227,17 @@ impl Session {
     /// Serves the conversation until there is a reason to end it, then closes it in order.
     pub(crate) async fn run(mut self: Box<Self>) {
         let reason = self.serve().await;
-        self.close(reason).await;
+        // In a box, so that an open conversation does not hold what its end needs.
+        Box::pin(self.end(reason)).await;
     }
 
     /// Closes the connection at once, in order: there are too many, or the peer is not allowed.
     pub(crate) async fn reject(mut self: Box<Self>, reason: CloseReason) {
-        self.close(reason).await;
+        Box::pin(self.end(reason)).await;
     }
 
     async fn serve(&mut self) -> CloseReason {
+        self.mailbox.register_task().await;
         let mut turn = poll_fn(|cx| Poll::Ready(self.open(cx))).await;
         loop {
             match turn {
@@ -260,8 +263,8 @@ impl Session {
     fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
         let progress = match (self.poll_send(cx), &self.handler) {
             (Poll::Ready(turn), _) => Poll::Ready(turn),
-            (Poll::Pending, ActiveHandler::Inline(_)) => self.poll_receive(cx),
             (Poll::Pending, ActiveHandler::Spawned(_)) => self.poll_receive_or_handler_output(cx),
+            (Poll::Pending, _) => self.poll_receive(cx),
         };
         if progress.is_pending() {
             return self.poll_wakeup(cx);
@@ -513,7 +516,7 @@ impl Session {
         if is_spawned {
             ControlFlow::Continue(())
         } else {
-            ControlFlow::Break(self.phase.reason_after_half_close())
+            ControlFlow::Break(self.reason_after_half_close())
         }
     }
 
@@ -523,7 +526,7 @@ impl Session {
             replies.clear(self.framing);
             let flow = match &mut self.handler {
                 ActiveHandler::Inline(handler) => handler.open(replies),
-                ActiveHandler::Spawned(_) => ControlFlow::Continue(()),
+                _ => ControlFlow::Continue(()),
             };
             let opened = Received {
                 at: self.timestamps.received_at,
@@ -551,10 +554,9 @@ impl Drop for Session {
         self.totals
             .served
             .fetch_add(self.tally.exchanges, Ordering::Relaxed);
-        self.totals.cut.fetch_add(
-            u64::from(ending.reason == CloseReason::DrainTimeout),
-            Ordering::Relaxed,
-        );
+        self.totals
+            .cut
+            .fetch_add(u64::from(ending.reason.is_cut()), Ordering::Relaxed);
         self.journal
             .record_ended(self.clock.wall_time_at(Instant::now()), ending);
     }
@@ -567,6 +569,8 @@ fn socket_failed(error: &io::Error) -> CloseReason {
         | io::ErrorKind::BrokenPipe
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::NotConnected => CloseReason::PeerReset,
+        io::ErrorKind::UnexpectedEof => CloseReason::Truncated,
+        io::ErrorKind::InvalidData => CloseReason::Malformed,
         _ => CloseReason::SystemError,
     }
 }

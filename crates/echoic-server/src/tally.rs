@@ -1,6 +1,37 @@
 //! Message and byte counts of one conversation.
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use echoic_core::ending::{CloseReason, Ending};
+
+/// Totals over all conversations that have ended.
+#[derive(Debug, Default)]
+pub(crate) struct Totals {
+    /// Their exchanges.
+    pub(crate) served: AtomicU64,
+    /// Conversations that were cut at the drain deadline or by a stop at once.
+    pub(crate) cut: AtomicU64,
+    /// What is not done is cut now, whatever the drain timeout.
+    at_once: AtomicBool,
+}
+
+impl Totals {
+    /// Notes that the conversations that are dropped from now on are cut by a stop at once.
+    pub(crate) fn stop_at_once(&self) {
+        self.at_once.store(true, Ordering::SeqCst);
+    }
+
+    /// The reason of a conversation that is dropped before its end: it panicked, or its task was aborted.
+    pub(crate) fn reason_of_drop(&self) -> CloseReason {
+        if std::thread::panicking() {
+            CloseReason::Panicked
+        } else if self.at_once.load(Ordering::SeqCst) {
+            CloseReason::StoppedAtOnce
+        } else {
+            CloseReason::DrainTimeout
+        }
+    }
+}
 
 /// Messages, exchanges and bytes of one conversation, over a stream or datagrams.
 #[derive(Debug, Default)]
@@ -18,16 +49,10 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// The ending of a conversation that is being dropped. Without a reason it panicked or was aborted by the drain
-    /// timeout.
-    pub(crate) fn ending(&self, reason: Option<CloseReason>) -> Ending {
-        let fallback = if std::thread::panicking() {
-            CloseReason::Panicked
-        } else {
-            CloseReason::DrainTimeout
-        };
+    /// The ending of a conversation that ends for `reason`.
+    pub(crate) fn ending(&self, reason: CloseReason) -> Ending {
         Ending {
-            reason: reason.unwrap_or(fallback),
+            reason,
             received: self.received,
             sent: self.sent,
             unsent: self.produced.saturating_sub(self.sent),

@@ -7,6 +7,7 @@ use std::{
     io::{Read, Write},
     sync::Mutex,
     thread::{self, ThreadId},
+    time::Duration,
 };
 
 use echoic_core::{
@@ -28,7 +29,10 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::*;
+use super::{
+    shortage::{PAUSE_MAX, PAUSE_MIN, WARN_EVERY},
+    *,
+};
 use crate::server::BoundListener;
 use crate::{
     common::{StoreMode, TestStore},
@@ -272,14 +276,16 @@ async fn stop_signal_polls_an_empty_listener_once() {
     let polls = Arc::new(AtomicUsize::new(0));
     let mut server = server();
     let address = Address::Net("127.0.0.1:5000".parse().unwrap());
+    let endpoint_info = EndpointInfo {
+        name: "tcp:5000".into(),
+        proto: Protocol::Tcp,
+        service: "recording".into(),
+        framing: Framing::Chunk.into(),
+    };
+    let endpoint = server.add_endpoint(std::slice::from_ref(&address), Arc::new(endpoint_info));
     server.listeners.push(BoundListener {
         listener: Listener::from_source(Box::new(EmptyListener(Arc::clone(&polls))), address),
-        endpoint_info: Arc::new(EndpointInfo {
-            name: "tcp:5000".into(),
-            proto: Protocol::Tcp,
-            service: "recording".into(),
-            framing: Framing::Chunk.into(),
-        }),
+        endpoint,
         service: Arc::new(RecordingService::default()),
         limits: Arc::default(),
         access: Arc::new(AccessList::default()),

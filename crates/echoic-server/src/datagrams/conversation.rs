@@ -16,7 +16,10 @@ use echoic_core::{
 use echoic_recorder::{Clock, Journal};
 use tokio::time::Instant;
 
-use crate::{session::Totals, tally::Tally};
+use crate::{
+    control::{CallNotes, OpenCount, Registration},
+    tally::{Tally, Totals},
+};
 
 /// The datagrams that one peer sends to one local address without a long silence, and their replies.
 pub(super) struct DatagramConversation {
@@ -32,7 +35,17 @@ pub(super) struct DatagramConversation {
     clock: Clock,
     tally: Tally,
     reason: Option<CloseReason>,
-    totals: Arc<Totals>,
+    pub(super) known: Known,
+}
+
+/// How the server knows a conversation.
+pub(super) struct Known {
+    /// `None` if it is rejected.
+    pub(super) _open: Option<OpenCount>,
+    pub(super) _registration: Registration,
+    /// Where its socket calls are noted, if it is explained.
+    pub(super) notes: Option<Arc<CallNotes>>,
+    pub(super) totals: Arc<Totals>,
 }
 
 /// Whether a peer is answered.
@@ -61,7 +74,7 @@ impl DatagramConversation {
         handler: Box<dyn InlineHandler>,
         admission: Admission,
         mut journal: Journal,
-        totals: Arc<Totals>,
+        known: Known,
         now: Instant,
     ) -> Self {
         let id = opened.conversation;
@@ -77,7 +90,7 @@ impl DatagramConversation {
             clock: Clock::start(),
             tally: Tally::default(),
             reason: None,
-            totals,
+            known,
         }
     }
 
@@ -136,6 +149,28 @@ impl DatagramConversation {
         self.tally.produced += reply.len() as u64;
     }
 
+    /// Records a reply without a request.
+    pub(super) fn record_unrequested(&mut self, at: Instant, reply: &[u8]) {
+        self.tally.exchanges += 1;
+        if self.journal.is_active() {
+            let meta = RunMeta {
+                conversation: self.id,
+                n: self.tally.exchanges,
+                at: self.clock.wall_time_at(at),
+                latency_ns: at.elapsed().as_nanos() as u64,
+                reads: 0,
+                reply_offset: self.tally.produced,
+            };
+            self.journal.record_exchange(meta, Outcome::Ok, &[], reply);
+        }
+        self.tally.produced += reply.len() as u64;
+    }
+
+    /// Whether so many bytes more are not more than the peer has sent.
+    pub(super) fn has_received(&self, bytes: usize) -> bool {
+        self.tally.produced + bytes as u64 <= self.tally.received
+    }
+
     /// Counts bytes that the kernel took.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.tally.sent += bytes as u64;
@@ -162,10 +197,16 @@ impl Drop for DatagramConversation {
             Admission::Denied => Some(CloseReason::Denied),
             _ => self.reason,
         };
-        let ending = self.tally.ending(reason);
-        self.totals
+        let totals = &self.known.totals;
+        let ending = self
+            .tally
+            .ending(reason.unwrap_or_else(|| totals.reason_of_drop()));
+        totals
             .served
             .fetch_add(self.tally.exchanges, Ordering::Relaxed);
+        totals
+            .cut
+            .fetch_add(u64::from(ending.reason.is_cut()), Ordering::Relaxed);
         self.journal
             .record_ended(self.clock.wall_time_at(Instant::now()), ending);
     }

@@ -24,14 +24,24 @@ pub(crate) const PEERS_MAX: usize = 4096;
 pub(super) struct Peers {
     open: HashMap<Route, DatagramConversation>,
     by_silence: BTreeMap<(Instant, u64), Route>,
-    /// Conversations that their service has closed and that still have queued replies. The peer's next datagram opens
-    /// another one. Bounded by the queue of replies.
-    closing: HashMap<ConversationId, DatagramConversation>,
+    /// Conversations that their service or an operator has closed and that still have queued replies, with their close
+    /// reasons. The peer's next datagram opens another one. Bounded by the queue of replies.
+    closing: HashMap<ConversationId, (DatagramConversation, CloseReason)>,
 }
 
 impl Peers {
     pub(super) fn get(&mut self, route: &Route) -> Option<&mut DatagramConversation> {
         self.open.get_mut(route)
+    }
+
+    /// The open conversation with this id, and its route. Looks at all of them.
+    pub(super) fn find(
+        &mut self,
+        id: ConversationId,
+    ) -> Option<(&Route, &mut DatagramConversation)> {
+        self.open
+            .iter_mut()
+            .find(|(_, conversation)| conversation.id == id)
     }
 
     /// Adds a conversation.
@@ -56,11 +66,11 @@ impl Peers {
     }
 
     /// Ends the conversation once its queued replies are sent.
-    pub(super) fn close_after_replies(&mut self, route: &Route) {
+    pub(super) fn close_after_replies(&mut self, route: &Route, reason: CloseReason) {
         if let Some(conversation) = self.open.remove(route) {
             self.by_silence
                 .remove(&(conversation.listed_at, conversation.id));
-            self.closing.insert(conversation.id, conversation);
+            self.closing.insert(conversation.id, (conversation, reason));
         }
     }
 
@@ -72,7 +82,7 @@ impl Peers {
     ) -> Option<&mut DatagramConversation> {
         let here = self.open.get_mut(route);
         let here = here.filter(|conversation| conversation.id == id);
-        here.or_else(|| self.closing.get_mut(&id))
+        here.or_else(|| self.closing.get_mut(&id).map(|(closing, _)| closing))
     }
 
     /// Ends the conversation that a queued reply belongs to.
@@ -82,15 +92,16 @@ impl Peers {
         id: ConversationId,
         reason: CloseReason,
     ) {
-        if let Some(conversation) = self.closing.remove(&id) {
+        if let Some((conversation, _)) = self.closing.remove(&id) {
             conversation.end(reason);
         } else if self.conversation_of(route, id).is_some() {
             self.end(route, reason);
         }
     }
 
-    pub(super) fn is_closing(&self, id: ConversationId) -> bool {
-        self.closing.contains_key(&id)
+    /// The close reason of a conversation that ends once its queued replies are sent.
+    pub(super) fn closing_reason(&self, id: ConversationId) -> Option<CloseReason> {
+        self.closing.get(&id).map(|(_, reason)| *reason)
     }
 
     pub(super) fn end_all(&mut self, reason: CloseReason) {

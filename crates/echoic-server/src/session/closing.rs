@@ -37,6 +37,8 @@ impl Session {
                 | CloseReason::WriteTimeout
                 | CloseReason::StoreFailed
                 | CloseReason::ResetByUs
+                | CloseReason::ResetByOperator
+                | CloseReason::DrainTimeout
         ) {
             let flushed = poll_fn(|cx| self.poll_flush(cx)).await;
             if let ControlFlow::Break(otherwise) = flushed {
@@ -44,7 +46,11 @@ impl Session {
             }
         }
         self.phase = Phase::Closing(reason);
-        if reason == CloseReason::ResetByUs || (half_closed && self.link.closes_on_drop()) {
+        let is_abrupt = matches!(
+            reason,
+            CloseReason::ResetByUs | CloseReason::ResetByOperator | CloseReason::DrainTimeout
+        );
+        if is_abrupt || (half_closed && self.link.closes_on_drop()) {
             return;
         }
         let gone = match self.finish(reason).await {
@@ -59,10 +65,13 @@ impl Session {
         }
     }
 
-    /// The end of the conversation, with the bytes that made no message if it is recorded. Without a reason it panicked or
-    /// was aborted.
+    /// The end of the conversation, with the bytes that made no message if it is recorded. Without a reason it is being
+    /// dropped before its end.
     pub(super) fn ending(&self) -> Ending {
-        let mut ending = self.tally.ending(self.phase.reason());
+        let reason = self.phase.reason();
+        let mut ending = self
+            .tally
+            .ending(reason.unwrap_or_else(|| self.totals.reason_of_drop()));
         if self.journal.is_active() {
             ending.left_over = LeftOver::new(self.framing.inbound, self.inbox.unfinished());
         }
@@ -91,9 +100,12 @@ impl Session {
     /// Ends our half of the stream. Only the close message of a layer may have to wait; it gets `--linger-timeout`, and
     /// again while the peer takes what was sent before it.
     async fn finish(&mut self, reason: CloseReason) -> Result<io::Result<()>, Elapsed> {
-        let has_finished = matches!(&self.handler, ActiveHandler::Spawned(handler)
-            if handler.our_half == HalfState::Finished);
-        if has_finished {
+        let our_half = match &self.handler {
+            ActiveHandler::Inline(_) => HalfState::Open,
+            ActiveHandler::Spawned(handler) => handler.our_half,
+            ActiveHandler::Dismissed(half) => *half,
+        };
+        if our_half == HalfState::Finished {
             return Ok(Ok(()));
         }
         loop {

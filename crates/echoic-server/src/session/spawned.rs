@@ -9,7 +9,7 @@ use echoic_core::{
     ending::CloseReason,
     event::{ConversationId, Outcome, RunMeta},
     framing::ReplyTooLong,
-    service::{Reply, ServiceError},
+    service::{Reply, ServiceError, WorkerLost},
 };
 use echoic_recorder::{Clock, Journal, Paired, Pairing};
 use tokio::time::Instant;
@@ -83,14 +83,19 @@ impl Session {
                 self.record_unfinished_reply();
                 ControlFlow::Break(match self.phase {
                     Phase::HalfClosed { .. } => self.phase.reason_after_half_close(),
-                    Phase::Draining { .. } | Phase::InputDrained => CloseReason::ServerStopped,
+                    Phase::Draining { .. } | Phase::InputDrained => self.drain.close_reason(),
                     Phase::Open | Phase::Closing(_) => CloseReason::ServiceClosed,
                 })
             }
         })
     }
 
-    fn send_reply(&mut self, cx: &mut Context<'_>, bytes: &[u8], lengths: Option<&[u32]>) -> Turn {
+    pub(super) fn send_reply(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+        lengths: Option<&[u32]>,
+    ) -> Turn {
         let sum = |lengths: &[u32]| lengths.iter().map(|len| *len as usize).sum::<usize>();
         if lengths.is_some_and(|lengths| sum(lengths) != bytes.len() && !lengths.is_empty()) {
             let error =
@@ -114,6 +119,9 @@ impl Session {
             return ControlFlow::Break(CloseReason::ReplyTooLong);
         }
         tracing::warn!(conversation = self.conversation, "{error}");
+        if error.0.is::<WorkerLost>() {
+            return ControlFlow::Break(CloseReason::WorkerLost);
+        }
         ControlFlow::Break(CloseReason::ServiceFailed)
     }
 
@@ -173,7 +181,7 @@ impl Session {
     pub(super) fn recorded_bytes(&self) -> u64 {
         let pairing = match &self.handler {
             ActiveHandler::Spawned(handler) => handler.pairing.as_ref(),
-            ActiveHandler::Inline(_) => None,
+            ActiveHandler::Inline(_) | ActiveHandler::Dismissed(_) => None,
         };
         pairing.map_or(self.tally.produced, Pairing::recorded_bytes)
     }
@@ -193,7 +201,7 @@ impl Session {
 }
 
 impl HandlerTask {
-    fn has_unfinished_reply(&self) -> bool {
+    pub(super) fn has_unfinished_reply(&self) -> bool {
         let pairing = self.pairing.as_ref();
         pairing.is_some_and(Pairing::has_unfinished_reply)
     }

@@ -86,12 +86,12 @@ impl Session {
     /// the record is behind by more than it may be.
     fn poll_unpaused_read_limit(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
         match &mut self.handler {
-            ActiveHandler::Inline(_)
+            ActiveHandler::Inline(_) | ActiveHandler::Dismissed(_)
                 if self.phase == Phase::InputDrained || !self.outbox.is_empty() =>
             {
                 return Poll::Pending;
             }
-            ActiveHandler::Inline(_) => {}
+            ActiveHandler::Inline(_) | ActiveHandler::Dismissed(_) => {}
             ActiveHandler::Spawned(handler) => {
                 if self.phase.input_is_over() {
                     handler.end_input();
@@ -151,11 +151,16 @@ impl Session {
         ))
     }
 
-    /// Nothing else is ready: waits for a deadline or the stop signal.
+    /// Nothing else is ready: waits for a command, a deadline or the stop signal.
     pub(super) fn poll_wakeup(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        let inline = matches!(self.handler, ActiveHandler::Inline(_));
-        if self.phase == Phase::InputDrained && inline && self.outbox.is_empty() {
-            return Poll::Ready(ControlFlow::Break(CloseReason::ServerStopped));
+        if self.has_commands()
+            && let Poll::Ready(turn) = self.poll_commands(cx)
+        {
+            return Poll::Ready(turn);
+        }
+        let is_spawned = matches!(self.handler, ActiveHandler::Spawned(_));
+        if self.phase == Phase::InputDrained && !is_spawned && self.outbox.is_empty() {
+            return Poll::Ready(ControlFlow::Break(self.drain.close_reason()));
         }
         let (deadline, overdue) = self.deadline();
         Poll::Ready(match ready!(self.wait.poll(cx, deadline)) {

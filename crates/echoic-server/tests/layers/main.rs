@@ -4,8 +4,10 @@
 
 #[path = "../../../echoic-recorder/tests/common/mod.rs"]
 mod common;
+mod first_flight;
 mod serving;
 mod tls;
+mod tls_end;
 #[path = "../../../echoic-wire/tests/xor/mod.rs"]
 mod xor;
 
@@ -210,7 +212,7 @@ async fn plain_text_client_gets_an_alert_and_a_clean_end() {
     };
     let at = (Ipv4Addr::LOCALHOST, at.port);
     let mut peer = TcpStream::connect(at).await.unwrap();
-    peer.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    peer.write_all(b"HELO somebody\r\n").await.unwrap();
     peer.write_all(&vec![b'x'; 2 << 20]).await.unwrap();
     sleep(Duration::from_millis(50)).await;
     let back = ask(peer, b"\r\n\r\n").await;

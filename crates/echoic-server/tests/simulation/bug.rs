@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::{
     io,
     net::{Ipv4Addr, SocketAddr},
-    ops::RangeInclusive,
+    ops::{Range, RangeInclusive},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,15 +15,15 @@ use std::{
 
 use echoic_core::{
     ending::CloseReason,
-    event::{Address, Batch, ConversationId, Event, ExchangeId, Micros},
-    exchange::Conversation,
+    event::{Address, Batch, ConversationId, Event, ExchangeId, Mark, Micros},
+    exchange::Exchange,
     filter::Filter,
     limits::Limits,
     message::{Message, Replies, Run},
     service::{BoxFuture, Handler, InlineHandler, Peer, Service},
     store::{
-        ConversationPage, Found, FoundConversations, Gap, Last, Page, Retention, Stats, Store,
-        StoreError,
+        ConversationPage, Found, FoundConversations, Gap, LabelChange, Last, ListedConversation,
+        Page, Retention, Series, Stats, Store, StoreError, TagCount,
     },
 };
 use echoic_wire::Transport;
@@ -249,8 +249,48 @@ impl Store for FalsifyingStore {
     fn conversation(
         &self,
         id: ConversationId,
-    ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>> {
+    ) -> BoxFuture<'_, Result<Option<ListedConversation>, StoreError>> {
         self.store.conversation(id)
+    }
+
+    fn messages(
+        &self,
+        id: ConversationId,
+        from_n: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Exchange>, StoreError>> {
+        self.store.messages(id, from_n, limit)
+    }
+
+    fn marks(&self, id: ConversationId) -> BoxFuture<'_, Result<Vec<Mark>, StoreError>> {
+        self.store.marks(id)
+    }
+
+    fn label(&self, change: LabelChange) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.store.label(change)
+    }
+
+    fn tags(&self) -> BoxFuture<'_, Result<Vec<TagCount>, StoreError>> {
+        self.store.tags()
+    }
+
+    fn series<'a>(
+        &'a self,
+        filter: &'a Filter,
+        times: Range<Micros>,
+        step: Micros,
+        now: Micros,
+    ) -> BoxFuture<'a, Result<Series, StoreError>> {
+        self.store.series(filter, times, step, now)
+    }
+
+    fn delete<'a>(
+        &'a self,
+        filter: &'a Filter,
+        confirmed: u64,
+        now: Micros,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        self.store.delete(filter, confirmed, now)
     }
 
     fn prune(&self, retention: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {

@@ -2,18 +2,18 @@
 
 use std::{
     collections::BTreeMap,
-    ops::RangeInclusive,
+    ops::{Range, RangeInclusive},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use echoic_core::{
-    event::{Batch, ConversationId, Event, ExchangeId, Micros},
-    exchange::Conversation,
+    event::{Batch, ConversationId, Event, ExchangeId, Mark, Micros},
+    exchange::Exchange,
     filter::Filter,
     service::BoxFuture,
     store::{
-        ConversationPage, Found, FoundConversations, Gap, Last, Page, Retention, Stats, Store,
-        StoreError,
+        ConversationPage, Found, FoundConversations, Gap, LabelChange, Last, ListedConversation,
+        Page, Retention, Series, Stats, Store, StoreError, TagCount,
     },
 };
 
@@ -124,8 +124,48 @@ impl Store for Keeper {
     fn conversation(
         &self,
         id: ConversationId,
-    ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>> {
+    ) -> BoxFuture<'_, Result<Option<ListedConversation>, StoreError>> {
         self.inner.conversation(id)
+    }
+
+    fn messages(
+        &self,
+        id: ConversationId,
+        from_n: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Exchange>, StoreError>> {
+        self.inner.messages(id, from_n, limit)
+    }
+
+    fn marks(&self, id: ConversationId) -> BoxFuture<'_, Result<Vec<Mark>, StoreError>> {
+        Store::marks(&*self.inner, id)
+    }
+
+    fn label(&self, change: LabelChange) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.inner.label(change)
+    }
+
+    fn tags(&self) -> BoxFuture<'_, Result<Vec<TagCount>, StoreError>> {
+        self.inner.tags()
+    }
+
+    fn series<'a>(
+        &'a self,
+        filter: &'a Filter,
+        times: Range<Micros>,
+        step: Micros,
+        now: Micros,
+    ) -> BoxFuture<'a, Result<Series, StoreError>> {
+        self.inner.series(filter, times, step, now)
+    }
+
+    fn delete<'a>(
+        &'a self,
+        filter: &'a Filter,
+        confirmed: u64,
+        now: Micros,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        self.inner.delete(filter, confirmed, now)
     }
 
     fn gaps(

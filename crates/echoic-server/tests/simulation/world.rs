@@ -205,14 +205,16 @@ fn serve(plan: &Plan, planted: &Planted, callers: &Callers, recorder: &Recorder)
             pairs_wrongly: planted.bug() == Some(Bug::PairingOffByOne),
         }),
     };
+    let endpoint_info = EndpointInfo {
+        name: "tcp:5000".to_owned(),
+        proto: Protocol::Tcp,
+        service: service.name().to_owned(),
+        framing: plan.framing.into(),
+    };
+    let endpoint = server.add_endpoint(std::slice::from_ref(&here), Arc::new(endpoint_info));
     server.listeners.push(BoundListener {
         listener: Listener::from_source(Box::new(callers.listener()), here),
-        endpoint_info: Arc::new(EndpointInfo {
-            name: "tcp:5000".to_owned(),
-            proto: Protocol::Tcp,
-            service: service.name().to_owned(),
-            framing: plan.framing.into(),
-        }),
+        endpoint,
         service: planted.in_service(service),
         limits: Arc::new(planted.in_limits(plan.limits.clone())),
         access: Arc::new(AccessList::default()),

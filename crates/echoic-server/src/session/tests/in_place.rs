@@ -86,6 +86,7 @@ impl Script {
                     message_bytes_max: self.message_bytes_max,
                     ..Limits::default()
                 }),
+                endpoint: endpoint_of(&opened),
                 drain: drain.clone(),
                 journal,
                 permit: None,
@@ -107,11 +108,7 @@ impl Script {
                 let reason = session.serve().await;
                 session.close(reason).await;
                 let tally = &session.tally;
-                (
-                    tally.ending(session.phase.reason()),
-                    tally.messages,
-                    tally.exchanges,
-                )
+                (session.ending(), tally.messages, tally.exchanges)
             });
             self.act(&peer, &drain).await;
             let (ending, messages, exchanges) = serving.await.unwrap();

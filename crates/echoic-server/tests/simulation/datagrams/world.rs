@@ -142,12 +142,13 @@ fn serve(plan: &Plan, planted: &Planted, net: &Net, recorder: &Recorder) -> Serv
         deny: vec![DENIED.parse().expect("invariant: a network")],
         ..AccessList::default()
     };
+    let endpoint = server.add_endpoint(std::slice::from_ref(&here), Arc::new(endpoint_info));
     let socket = in_socket(planted, Box::new(net.socket()));
     server.bindings.push(DatagramBinding {
         address: here.clone(),
         sockets: vec![BoundDatagrams::from_transport(socket, here)],
         rules: Arc::new(Rules {
-            endpoint_info: Arc::new(endpoint_info),
+            endpoint,
             service,
             limits: Arc::new(plan.limits.clone()),
             access: Arc::new(access),
