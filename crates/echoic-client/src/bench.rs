@@ -81,8 +81,8 @@ pub use compare::{Baseline, Caveat, Compared, Comparison, Other, Samples};
 pub use divide::{Undivided, divide};
 pub use expect::{Expect, InvalidExpectation};
 pub use figures::{
-    DatagramOutcomes, Failures, Figures, GeneratorStats, SAMPLE_BYTES_MAX, SAMPLES_MAX, Sample,
-    Second, latencies, percentile,
+    DatagramOutcomes, Failures, Figures, GeneratorStats, Handshakes, SAMPLE_BYTES_MAX, SAMPLES_MAX,
+    Sample, Second, latencies, percentile,
 };
 pub use generator::{BenchError, LoadGenerator, ProgressReader, StopHandle};
 pub use guess::guess;

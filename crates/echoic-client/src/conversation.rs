@@ -187,13 +187,16 @@ pub async fn converse_observed(
             }
         }
     };
-    conversation.into_summary(ending, drain_unsent(&mut commands), started)
+    let queued = drain_unsent(&mut commands).await;
+    conversation.into_summary(ending, queued, started)
 }
 
-/// Number of bytes in commands that were queued and never started.
-fn drain_unsent(commands: &mut mpsc::Receiver<ClientCommand>) -> u64 {
+/// Number of bytes in commands that were queued and never started. Closing the queue first makes the number exact: a command
+/// is either counted here, or its sender learns that it was not accepted.
+async fn drain_unsent(commands: &mut mpsc::Receiver<ClientCommand>) -> u64 {
+    commands.close();
     let mut unsent = 0;
-    while let Ok(command) = commands.try_recv() {
+    while let Some(command) = commands.recv().await {
         if let ClientCommand::Send(bytes) = command {
             unsent += bytes.len() as u64;
         }

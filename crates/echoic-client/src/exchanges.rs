@@ -2,8 +2,9 @@
 //!
 //! No bytes are lost: the requests joined are what was sent, the replies joined what was received. Under declared
 //! framings the oldest request without a reply gets the next one. Where replies are a `chunk`, a read answers all that
-//! was sent before it. A datagram answers the oldest request sent within the last second: one before it was lost, or its
-//! reply was.
+//! was sent before it. Datagrams have rules of their own (`exchanges/datagrams.rs`).
+
+mod datagrams;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use echoic_core::{
 use echoic_recorder::{Divider, Paired, Pairing, PairingRules};
 use tokio::time::Instant;
 
+use self::datagrams::Datagrams;
 use crate::observer::WireEvent;
 
 /// A message with its reply; either side may be empty.
@@ -36,7 +38,8 @@ pub struct ClientExchange<'a> {
 /// The requests that a client sent, paired with the replies that it received.
 #[derive(Debug)]
 pub struct Exchanges {
-    datagrams: bool,
+    /// The requests on a datagram socket; then the other fields have no part.
+    datagrams: Option<Datagrams>,
     requests: Divider,
     pairing: Pairing,
     /// The last request was not sent in full.
@@ -49,17 +52,23 @@ const MESSAGE_BYTES_MAX: usize = 16 << 20;
 impl Exchanges {
     /// At the start of a conversation.
     pub fn new(shape: Shape, framing: FramingPair) -> Self {
-        let datagrams = shape == Shape::Datagrams;
         Self {
-            datagrams,
+            datagrams: (shape == Shape::Datagrams).then(Datagrams::default),
             requests: Divider::new(framing.outbound, MESSAGE_BYTES_MAX),
-            pairing: Pairing::new(rules(datagrams, framing)),
+            pairing: Pairing::new(rules(framing)),
             cut: false,
         }
     }
 
     /// Takes what went over the wire: `record` is called with each exchange that is complete by it.
     pub fn observe(&mut self, event: WireEvent<'_>, record: &mut impl FnMut(ClientExchange<'_>)) {
+        if let Some(datagrams) = &mut self.datagrams {
+            return match event {
+                WireEvent::Sent { at, bytes, .. } => datagrams.sent(at, bytes, record),
+                WireEvent::Received { at, bytes } => datagrams.received(at, bytes, record),
+                WireEvent::HalfClosed { .. } | WireEvent::FramingChanged(_) => {}
+            };
+        }
         match event {
             WireEvent::Sent {
                 at,
@@ -67,7 +76,7 @@ impl Exchanges {
                 complete,
             } => {
                 self.cut = !complete;
-                for message in self.requests.divide(at, bytes, self.datagrams) {
+                for message in self.requests.divide(at, bytes) {
                     let record = &mut |paired: Paired<'_>| record(exchanged(&paired));
                     self.pairing.request(at, 1, &message, record);
                 }
@@ -80,21 +89,21 @@ impl Exchanges {
             WireEvent::FramingChanged(framing) => {
                 self.flush(record);
                 self.requests = Divider::new(framing.outbound, MESSAGE_BYTES_MAX);
-                self.pairing.set_rules(rules(self.datagrams, framing));
+                self.pairing.set_rules(rules(framing));
             }
         }
     }
 
     /// Returns the bytes received that made no message, to be asked before [`Self::finish`].
     pub fn left_over(&self) -> Option<Box<LeftOver>> {
-        if self.datagrams {
-            return None;
-        }
         self.pairing.left_over()
     }
 
     /// The conversation is over: records what is left.
     pub fn finish(&mut self, record: &mut impl FnMut(ClientExchange<'_>)) {
+        if let Some(datagrams) = &mut self.datagrams {
+            return datagrams.finish(record);
+        }
         self.flush(record);
         let record = &mut |paired: Paired<'_>| record(exchanged(&paired));
         self.pairing.end_of_input(self.cut, record);
@@ -110,13 +119,12 @@ impl Exchanges {
     }
 }
 
-fn rules(datagrams: bool, framing: FramingPair) -> PairingRules {
+fn rules(framing: FramingPair) -> PairingRules {
     PairingRules {
         replies: framing.inbound,
         reply_bytes_max: MESSAGE_BYTES_MAX,
-        joins_requests: framing.outbound == Framing::Chunk && !datagrams,
-        answers_all: framing.inbound == Framing::Chunk && !datagrams,
-        datagrams,
+        joins_requests: framing.outbound == Framing::Chunk,
+        answers_all: framing.inbound == Framing::Chunk,
     }
 }
 
@@ -215,22 +223,111 @@ mod tests {
 
     #[test]
     fn lost_datagram_does_not_shift_later_replies() {
+        for reply in ["", "by a service of its own"] {
+            let script = [
+                (0, "sent", "lost"),
+                (1500, "sent", ""),
+                (1501, "received", reply),
+                (1600, "sent", "a"),
+                (1600, "sent", "b"),
+                (1601, "received", "A"),
+                (1602, "received", "B"),
+            ];
+            let mut exchanged = exchanges(Shape::Datagrams, "chunk", &script);
+            exchanged.sort_by(|a, b| a.2.cmp(&b.2));
+            let expected = [
+                seen(1, Outcome::Ok, "", reply),
+                seen(1, Outcome::Ok, "a", "A"),
+                seen(2, Outcome::Ok, "b", "B"),
+                seen(0, Outcome::Unanswered, "lost", ""),
+            ];
+            assert_eq!(exchanged, expected);
+        }
+    }
+
+    /// The first and the third of four are answered, by upper, lower or echo.
+    #[test]
+    fn datagram_reply_is_paired_by_its_bytes_and_not_in_order() {
         let script = [
-            (0, "sent", "lost"),
-            (1500, "sent", ""),
-            (1501, "received", ""),
-            (1600, "sent", "a"),
-            (1600, "sent", "b"),
-            (1601, "received", "A"),
-            (1602, "received", "B"),
+            (0, "sent", "one"),
+            (0, "sent", "Two"),
+            (0, "sent", "straße"),
+            (0, "sent", "four"),
+            (1, "received", "STRASSE"),
+            (2, "received", "one"),
+            (3, "received", "one"),
         ];
         let expected = [
-            seen(0, Outcome::Unanswered, "lost", ""),
-            seen(1, Outcome::Ok, "", ""),
-            seen(1, Outcome::Ok, "a", "A"),
-            seen(2, Outcome::Ok, "b", "B"),
+            seen(1, Outcome::Ok, "straße", "STRASSE"),
+            seen(2, Outcome::Ok, "one", "one"),
+            seen(0, Outcome::Ok, "", "one"),
+            seen(0, Outcome::Unpaired, "Two", ""),
+            seen(0, Outcome::Unpaired, "four", ""),
         ];
         assert_eq!(exchanges(Shape::Datagrams, "chunk", &script), expected);
+        assert_eq!(
+            exchanges(Shape::Datagrams, "chunk", &script[..6])[2..],
+            [
+                seen(0, Outcome::Unanswered, "Two", ""),
+                seen(0, Outcome::Unanswered, "four", "")
+            ]
+        );
+    }
+
+    #[test]
+    fn datagrams_are_unpaired_if_nothing_tells_which_one_a_reply_answers() {
+        let script = [
+            (0, "sent", "a"),
+            (0, "sent", "b"),
+            (0, "sent", "c"),
+            (1, "received", "17"),
+            (1, "received", "19"),
+        ];
+        let expected = [
+            seen(0, Outcome::Ok, "", "17"),
+            seen(0, Outcome::Ok, "", "19"),
+            seen(0, Outcome::Unpaired, "a", ""),
+            seen(0, Outcome::Unpaired, "b", ""),
+            seen(0, Outcome::Unpaired, "c", ""),
+        ];
+        assert_eq!(exchanges(Shape::Datagrams, "chunk", &script), expected);
+    }
+
+    /// As many replies as requests leave none that waits, so the next pair is certain.
+    #[test]
+    fn only_datagram_that_waits_gets_the_reply_whatever_it_is() {
+        let script = [
+            (0, "received", "unasked"),
+            (0, "sent", "a"),
+            (0, "sent", "b"),
+            (1, "received", "17"),
+            (1, "received", "19"),
+            (2, "sent", "c"),
+            (5, "received", "23"),
+            (6, "sent", "silence"),
+        ];
+        let expected = [
+            seen(0, Outcome::Ok, "", "unasked"),
+            seen(0, Outcome::Ok, "", "17"),
+            seen(0, Outcome::Ok, "", "19"),
+            seen(0, Outcome::Unpaired, "a", ""),
+            seen(0, Outcome::Unpaired, "b", ""),
+            seen(3, Outcome::Ok, "c", "23"),
+            seen(0, Outcome::Unanswered, "silence", ""),
+        ];
+        assert_eq!(exchanges(Shape::Datagrams, "chunk", &script), expected);
+    }
+
+    #[test]
+    fn waiting_datagrams_are_bounded() {
+        let numbers: Vec<String> = (0..3000).map(|n| format!("n{n}")).collect();
+        let mut script: Vec<_> = numbers.iter().map(|n| (0, "sent", n.as_str())).collect();
+        script.push((1, "received", "N0"));
+        script.push((1, "received", "N2999"));
+        let exchanged = exchanges(Shape::Datagrams, "chunk", &script);
+        assert_eq!(exchanged.len(), 3001);
+        assert_eq!(exchanged[0], seen(0, Outcome::Unpaired, "n0", ""));
+        assert!(exchanged.contains(&seen(1, Outcome::Ok, "n2999", "N2999")));
     }
 
     #[test]

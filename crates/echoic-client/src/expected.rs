@@ -70,6 +70,27 @@ impl fmt::Display for Expected {
     }
 }
 
+impl Expected {
+    /// Returns the end of a sentence on a reply that did not contain the text: how to write it as an expression, if it looks
+    /// like one.
+    pub fn expression_hint(&self) -> String {
+        let text = match self {
+            Self::Text(_) => self.to_string(),
+            Self::Pattern(_) => return String::new(),
+        };
+        let looks_like_one = text.starts_with('^')
+            || text.ends_with('$')
+            || [".*", ".+", "[0-9", "[a-z", "[A-Z"]
+                .iter()
+                .any(|part| text.contains(part));
+        if looks_like_one && Pattern::new(&text).is_ok() {
+            format!("; a regular expression is written between slashes: '/{text}/'")
+        } else {
+            String::new()
+        }
+    }
+}
+
 /// Searches what a peer sends for an [`Expected`]. The verdict does not depend on how the stream was cut into reads.
 ///
 /// The stream is searched as one text. Each datagram, and each message of a declared framing, is also one text, so that

@@ -8,6 +8,7 @@ mod options;
 mod report;
 mod service;
 mod stream;
+mod tls;
 mod verdict;
 
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub use self::{
     options::ProbeOptions,
     report::{Attempt, AttemptOutcome, MinMedianMax, Report, Summary, figure},
     service::{ServiceAnswer, ServiceCheck, ServiceFailure},
+    tls::{TlsAnswer, TlsCheck, TlsFailure},
     verdict::{Advice, State, Verdict},
 };
 
@@ -35,6 +37,13 @@ const GRACE: Duration = Duration::from_millis(200);
 
 /// Time between the starts of two rounds while waiting for the endpoint.
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The last round starts this long before the end of the wait, so that the wait is used to its end.
+const LAST_ROUND: Duration = Duration::from_millis(50);
+
+/// Pause after an unexpected answer, before the service is asked again over a new connection. It doubles with each round, so
+/// that a service that sends its answer in parts has more time.
+const ANSWER_PAUSE: Duration = Duration::from_secs(1);
 
 /// Time limit for the name servers, which are queried in parallel with the resolver for details (TTL, response code), once
 /// the resolver has returned addresses. Counted from the start of the probe.
@@ -53,6 +62,13 @@ pub async fn probe(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
         return probe_once(endpoint, options).await;
     };
     let deadline = began + wait;
+    // A wait that has no room for two rounds is one round.
+    let last_round = if wait > RETRY_INTERVAL {
+        deadline - LAST_ROUND
+    } else {
+        began
+    };
+    let mut answer_pause = ANSWER_PAUSE;
     let mut last: Option<Report> = None;
     for rounds in 1.. {
         let round = Instant::now();
@@ -60,15 +76,15 @@ pub async fn probe(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
         let cut_short = left < options.timeout;
         let options = ProbeOptions {
             timeout: options.timeout.min(left),
+            answer_pause: Some(answer_pause),
             ..options.clone()
         };
         let found = timeout(left + GRACE, probe_once(endpoint, &options)).await;
         let found = found.ok();
-        let over = found.as_ref().is_some_and(Report::is_ready)
-            || Instant::now() + RETRY_INTERVAL >= deadline;
+        let over = found.as_ref().is_some_and(Report::is_ready) || Instant::now() >= last_round;
         // A round that was cut short by the end of the wait has less information than the one before.
         let mut report = match (found, last.take()) {
-            (Some(found), Some(last)) if cut_short && found.is_silent() => last,
+            (Some(found), Some(last)) if cut_short && found.was_cut() => last,
             (Some(found), _) => found,
             (None, Some(last)) => last,
             (None, None) => silent(endpoint, &options).await,
@@ -79,7 +95,8 @@ pub async fn probe(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
             return report;
         }
         last = Some(report);
-        sleep_until(round + RETRY_INTERVAL).await;
+        answer_pause = answer_pause.saturating_mul(2);
+        sleep_until((round + RETRY_INTERVAL).min(last_round)).await;
     }
     unreachable!("invariant: the loop only ends by return")
 }
@@ -87,12 +104,14 @@ pub async fn probe(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
 /// Returns the report of a round that ended before it had any result: no address that needs no lookup has answered.
 async fn silent(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
     let addresses = match endpoint {
-        Endpoint::Tcp(at) | Endpoint::Udp(at) if !matches!(at.host, Host::Name(_)) => {
+        Endpoint::Tcp(at) | Endpoint::Udp(at) | Endpoint::Tls(at)
+            if !matches!(at.host, Host::Name(_)) =>
+        {
             let addrs = resolve(at, options.timeout).await.unwrap_or_default();
             addrs.into_iter().map(Address::from).collect()
         }
         Endpoint::Unix(name) | Endpoint::Unixgram(name) => vec![Address::Unix(Some(name.clone()))],
-        Endpoint::Tcp(_) | Endpoint::Udp(_) | Endpoint::Fd(_) => vec![],
+        Endpoint::Tcp(_) | Endpoint::Udp(_) | Endpoint::Tls(_) | Endpoint::Fd(_) => vec![],
     };
     let tries = addresses.into_iter().map(|address| Attempt {
         address,
@@ -132,7 +151,7 @@ async fn probe_once(endpoint: &Endpoint, options: &ProbeOptions) -> Report {
 async fn probe_addresses(mut report: Report, options: &ProbeOptions, began: Instant) -> Report {
     let endpoint = &report.endpoint.clone();
     match endpoint {
-        Endpoint::Tcp(at) | Endpoint::Udp(at) => {
+        Endpoint::Tcp(at) | Endpoint::Udp(at) | Endpoint::Tls(at) => {
             let query = dns_name(at).map(|name| tokio::spawn(dns::query(name, options.timeout)));
             if matches!(endpoint, Endpoint::Udp(_)) {
                 datagram::probe(at, options, began, &mut report).await;

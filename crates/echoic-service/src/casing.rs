@@ -70,6 +70,19 @@ impl Upper {
         self.held_len = 0;
     }
 
+    /// Goes on where another one holds these bytes ([`held`](Self::held)); `None` if they begin no character.
+    pub fn with_held(held: &[u8]) -> Option<Self> {
+        let mut upper = Self::default();
+        if held.is_empty() {
+            return Some(upper);
+        }
+        if !matches!(Sequence::at_start(held), Sequence::Unfinished) {
+            return None;
+        }
+        upper.hold(held);
+        Some(upper)
+    }
+
     /// Returns the held bytes of an unfinished character, 0 to 3.
     #[inline]
     pub fn held(&self) -> &[u8] {

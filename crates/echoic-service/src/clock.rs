@@ -58,6 +58,10 @@ impl Service for Clock {
     fn amplifies(&self) -> bool {
         true
     }
+
+    fn is_portable(&self) -> bool {
+        true
+    }
 }
 
 impl InlineHandler for Clock {

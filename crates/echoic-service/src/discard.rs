@@ -18,6 +18,10 @@ impl Service for Discard {
     fn handler(&self, _: &Peer) -> Handler {
         Handler::Inline(Box::new(Self))
     }
+
+    fn is_portable(&self) -> bool {
+        true
+    }
 }
 
 impl InlineHandler for Discard {

@@ -46,6 +46,10 @@ impl Service for Greet {
     fn amplifies(&self) -> bool {
         true
     }
+
+    fn is_portable(&self) -> bool {
+        true
+    }
 }
 
 impl InlineHandler for Greet {

@@ -36,6 +36,10 @@ impl Service for Info {
     fn amplifies(&self) -> bool {
         true
     }
+
+    fn is_portable(&self) -> bool {
+        true
+    }
 }
 
 impl InfoHandler {

@@ -41,6 +41,10 @@ impl Service for Lower {
             held: Vec::new(),
         }))
     }
+
+    fn is_portable(&self) -> bool {
+        true
+    }
 }
 
 impl InlineHandler for LowerHandler {
@@ -68,6 +72,18 @@ impl InlineHandler for LowerHandler {
         if !self.held.is_empty() {
             out.push(&self.held);
         }
+    }
+
+    fn state(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.held);
+    }
+
+    fn restore(&mut self, state: &[u8]) -> bool {
+        let is_state = unfinished(state) == state.len() && (state.is_empty() || !self.declared);
+        if is_state {
+            self.held = state.to_vec();
+        }
+        is_state
     }
 }
 

@@ -38,6 +38,10 @@ impl Service for Upper {
             Handler::Inline(Box::<StreamHandler>::default())
         }
     }
+
+    fn is_portable(&self) -> bool {
+        true
+    }
 }
 
 impl InlineHandler for MessageHandler {
@@ -69,6 +73,18 @@ impl InlineHandler for StreamHandler {
         if !self.0.held().is_empty() {
             out.push_with(|bytes| self.0.finish(bytes));
         }
+    }
+
+    fn state(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.0.held());
+    }
+
+    fn restore(&mut self, state: &[u8]) -> bool {
+        let Some(upper) = casing::Upper::with_held(state) else {
+            return false;
+        };
+        self.0 = upper;
+        true
     }
 }
 

@@ -221,6 +221,8 @@ impl Connection {
         match dialling.as_mut().poll(io.cx) {
             Poll::Pending => {}
             Poll::Ready(Ok(dialled)) => {
+                let is_resumed = dialled.link.is_resumed();
+                io.tally.add_opened(io.clock.now(), is_resumed);
                 dialled.link.set_receive_buffer_size(RECEIVE_BUFFER_BYTES);
                 self.state = State::Open(dialled.link);
                 self.dropped = 0;

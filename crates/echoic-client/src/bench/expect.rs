@@ -103,7 +103,7 @@ impl Expect {
     }
 
     /// Returns those of echo, upper and lower that `reply` meets.
-    pub(super) fn fitting(request: &[u8], reply: &[u8]) -> Vec<Self> {
+    pub(crate) fn fitting(request: &[u8], reply: &[u8]) -> Vec<Self> {
         [Self::Echo, Self::Upper, Self::Lower]
             .into_iter()
             .filter(|expect| expect.is_met(request, reply))

@@ -41,6 +41,8 @@ pub struct Figures {
     pub done: u64,
     /// Reasons for lost requests, and other errors.
     pub failures: Failures,
+    /// Handshakes of TLS within the window; `None` without TLS.
+    pub handshakes: Option<Handshakes>,
     /// Bytes of requests on the wire, including framing.
     pub bytes_sent: u64,
     /// Bytes of replies, likewise.
@@ -77,6 +79,15 @@ pub struct Second {
     pub due: Histogram<u64>,
 }
 
+/// Handshakes of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handshakes {
+    /// With a certificate and its verification.
+    pub full: u64,
+    /// Of sessions that were resumed.
+    pub resumed: u64,
+}
+
 /// Reasons for lost requests, and other errors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Failures {
@@ -92,8 +103,10 @@ pub struct Failures {
     pub closed: u64,
     /// Connections that ended with an error, usually a reset.
     pub reset: u64,
-    /// Connection attempts that failed.
+    /// Connection attempts that failed, but for want of a local port.
     pub refused: u64,
+    /// Connection attempts for which this machine had no free local port (EADDRNOTAVAIL).
+    pub no_port: u64,
     /// Connections opened again, after an error or for churn.
     pub reconnects: u64,
     /// Datagrams that the system refused to send.
@@ -148,6 +161,9 @@ pub struct GeneratorStats {
     pub cores: usize,
     /// Number of generator threads.
     pub threads: usize,
+    /// The longest time in which a thread of the generator did not run at all; `None` if it was always below 0.5 s. Its
+    /// process was stopped, or the machine suspended or overloaded.
+    pub standstill: Option<Stall>,
     /// Median latency of a server that does nothing; `None` if it was not measured.
     pub floor: Option<Duration>,
 }
@@ -186,6 +202,7 @@ impl Figures {
             + failures.extra
             + failures.reset
             + failures.refused
+            + failures.no_port
     }
 
     /// Returns the replies within the window per request due in it: from 0 to 1, or slightly more.
@@ -246,6 +263,7 @@ pub(super) mod tests {
             unsent: 0,
             done: 0,
             failures: Failures::default(),
+            handshakes: None,
             bytes_sent: 0,
             bytes_received: 0,
             due: latencies(),
@@ -260,6 +278,7 @@ pub(super) mod tests {
                 busy: 0.0,
                 cores: 2,
                 threads: 1,
+                standstill: None,
                 floor: None,
             },
         }

@@ -16,7 +16,7 @@ use echoic_core::{
     event::Address,
     framing::Framing,
 };
-use echoic_wire::{DialError, DialOptions, dial};
+use echoic_wire::{ClientLayer, DialError, DialOptions, TlsClient, dial};
 use thiserror::Error;
 use tokio::{runtime, select, task::unconstrained, time::sleep};
 
@@ -131,7 +131,8 @@ impl LoadGenerator {
     /// Does the same, until `stop` is triggered, which also stops its runs.
     pub fn open_unless_stopped(plan: &Plan, stop: StopHandle) -> Result<Self, BenchError> {
         let threads = plan.threads.clamp(1, plan.connections.max(1));
-        let endpoint = resolve_target(plan, &stop)?;
+        let layers = layers(plan)?;
+        let endpoint = resolve_target(plan, &layers, &stop)?;
         let mut generator = Self {
             workers: Vec::new(),
             stop,
@@ -144,7 +145,7 @@ impl LoadGenerator {
         for number in 0..threads {
             generator
                 .workers
-                .push(generator.spawn_worker(number, &endpoint)?);
+                .push(generator.spawn_worker(number, &endpoint, &layers)?);
         }
         generator.reopen()?;
         generator.is_opened = true;
@@ -221,16 +222,18 @@ impl LoadGenerator {
         failed
     }
 
-    fn spawn_worker(&self, number: u32, endpoint: &Endpoint) -> Result<WorkerHandle, BenchError> {
+    fn spawn_worker(
+        &self,
+        number: u32,
+        endpoint: &Endpoint,
+        layers: &[Arc<dyn ClientLayer>],
+    ) -> Result<WorkerHandle, BenchError> {
         let plan = &self.plan;
         let is_datagrams = endpoint.shape() == Some(Shape::Datagrams);
         let stream_framing = |framing| (!is_datagrams).then_some(framing);
         let shared = Shared {
             endpoint: endpoint.clone(),
-            dialling: DialOptions {
-                timeout: plan.connect_within,
-                ..DialOptions::default()
-            },
+            dialling: dialling(plan, layers),
             workload: PreparedWorkload::new(
                 &plan.workload,
                 &plan.expect,
@@ -276,17 +279,14 @@ impl LoadGenerator {
             .map(|result| result.until_ns)
             .max()
             .unwrap_or(0);
-        let process = results
-            .iter()
-            .map(|result| result.process)
-            .max()
-            .unwrap_or_default();
+        let process = results.iter().map(|result| result.process).max();
         let busy = results.iter().map(|result| {
             let window = result.until_ns.saturating_sub(result.from_ns).max(1);
             nanos(result.cpu).saturating_sub(result.spun_ns) as f64 / window as f64
         });
         let busy = busy.fold(0.0, f64::max);
-        let stalls: Vec<(u64, u64)> = results.iter().map(|result| result.stall_ns).collect();
+        let stall = stall::common(results.iter().map(|result| result.stall_ns), from, closed);
+        let standstill = stall::standstill(results.iter().map(|result| result.standstill_ns), from);
         let mut tally = Tally::new(from, 0);
         for result in results {
             tally.merge(result.tally);
@@ -316,17 +316,19 @@ impl LoadGenerator {
             unsent: tally.unsent,
             done: tally.done,
             failures: tally.failures,
+            handshakes: self.plan.tls.is_some().then_some(tally.handshakes),
             bytes_sent: tally.bytes_sent,
             bytes_received: tally.bytes_received,
             due: tally.due,
             service: tally.service,
             series: tally.seconds,
-            stall: stall::common(stalls.into_iter(), from, closed),
+            stall,
             outcomes: is_datagrams.then_some(tally.outcomes),
             samples: tally.samples,
             generator: GeneratorStats {
                 lag: tally.lag,
-                cpu: process.as_secs_f64() / cpu_seconds,
+                standstill,
+                cpu: process.unwrap_or_default().as_secs_f64() / cpu_seconds,
                 busy,
                 cores: thread::available_parallelism().map_or(1, usize::from),
                 threads: self.plan.threads as usize,
@@ -406,13 +408,32 @@ fn run_worker(
     }
 }
 
+/// Returns the layers over each connection: TLS for the host that the plan names, whatever its address.
+fn layers(plan: &Plan) -> Result<Vec<Arc<dyn ClientLayer>>, BenchError> {
+    let (Endpoint::Tls(at), Some(options)) = (&plan.endpoint, &plan.tls) else {
+        return Ok(Vec::new());
+    };
+    let layer = TlsClient::new(at, options).map_err(io::Error::other)?;
+    Ok(vec![Arc::new(layer)])
+}
+
+fn dialling(plan: &Plan, layers: &[Arc<dyn ClientLayer>]) -> DialOptions {
+    DialOptions {
+        timeout: plan.connect_within,
+        handshake_timeout: plan.connect_within,
+        layers: layers.to_vec(),
+        ..DialOptions::default()
+    }
+}
+
 /// Resolves the target to the address that accepts a connection, so that a name is resolved once and all connections go
 /// to the same address.
-fn resolve_target(plan: &Plan, stop: &StopHandle) -> Result<Endpoint, BenchError> {
-    let options = DialOptions {
-        timeout: plan.connect_within,
-        ..DialOptions::default()
-    };
+fn resolve_target(
+    plan: &Plan,
+    layers: &[Arc<dyn ClientLayer>],
+    stop: &StopHandle,
+) -> Result<Endpoint, BenchError> {
+    let options = dialling(plan, layers);
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -421,6 +442,7 @@ fn resolve_target(plan: &Plan, stop: &StopHandle) -> Result<Endpoint, BenchError
     let endpoint = match (&plan.endpoint, dialled.peer) {
         (Endpoint::Tcp(_), Address::Net(addr)) => Endpoint::Tcp(addr.into()),
         (Endpoint::Udp(_), Address::Net(addr)) => Endpoint::Udp(addr.into()),
+        (Endpoint::Tls(_), Address::Net(addr)) => Endpoint::Tls(addr.into()),
         (endpoint, _) => endpoint.clone(),
     };
     Ok(endpoint)

@@ -57,6 +57,7 @@ pub fn floor(plan: &Plan) -> Result<Option<Duration>, BenchError> {
         pipeline: 1,
         connects_per_s: None,
         churn: None,
+        tls: None,
         timeout: Duration::from_secs(1),
         drain_timeout: Duration::from_secs(1),
         ..plan.clone()

@@ -6,6 +6,7 @@ use echoic_core::{
     endpoint::{Endpoint, Shape},
     framing::{Framing, FramingPair},
 };
+use echoic_wire::TlsClientOptions;
 use thiserror::Error;
 
 use super::{expect::Expect, workload::Workload};
@@ -39,6 +40,8 @@ pub struct Plan {
     pub give_up: Duration,
     /// Time limit for establishing a connection.
     pub connect_within: Duration,
+    /// What connections over TLS need, for an endpoint of [`Endpoint::Tls`].
+    pub tls: Option<TlsClientOptions>,
     /// Seed of all random values.
     pub seed: u64,
     /// Busy-wait for times that are near, because the kernel would wake us too late.
@@ -142,6 +145,7 @@ impl Plan {
             drain_timeout: Duration::from_secs(10),
             give_up: Duration::from_secs(30),
             connect_within: Duration::from_secs(10),
+            tls: None,
             seed: 0,
             spin: std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1),
         }

@@ -133,6 +133,7 @@ async fn requests(
     let mut page = Page {
         order,
         beyond: None,
+        until: None,
         limit: PAGE.min(left),
         now,
     };

@@ -16,6 +16,7 @@ use std::{
     time::Duration,
 };
 
+use echoic_wire::DialError;
 use tokio::task::yield_now;
 
 use super::{
@@ -23,7 +24,7 @@ use super::{
     connection::{Connection, IoContext},
     cpu,
     schedule::Schedule,
-    stall::StallTracker,
+    stall::{StallTracker, StandstillTracker},
     tally::Tally,
     timer::TIMER_SLACK_NS,
     worker::Worker,
@@ -63,6 +64,8 @@ pub(super) struct WorkerResult {
     pub(super) tally: Tally,
     /// Start and end of the longest stall.
     pub(super) stall_ns: (u64, u64),
+    /// Start and end of the longest time in which the thread did not run.
+    pub(super) standstill_ns: (u64, u64),
     /// Actual start and end of the window.
     pub(super) from_ns: u64,
     pub(super) until_ns: u64,
@@ -86,6 +89,7 @@ struct RunLoop<'a> {
     config: RunConfig,
     tally: Tally,
     stall: StallTracker,
+    standstill: StandstillTracker,
     phase: Phase,
     /// Next due time of the schedule.
     due_ns: Option<u64>,
@@ -138,6 +142,7 @@ impl<'a> RunLoop<'a> {
         Self {
             tally: Tally::new(config.from_ns, config.until_ns),
             stall: StallTracker::default(),
+            standstill: StandstillTracker::default(),
             phase: Phase::Sending,
             due_ns: due,
             remaining: config.count.unwrap_or(NEVER),
@@ -206,6 +211,7 @@ impl<'a> RunLoop<'a> {
         match self.with_connection(index, Connection::receive) {
             Ok(Poll::Pending) => {}
             Ok(Poll::Ready(())) => self.worker.ready.wake(index),
+            Err(error) if lacks_port(&error) => self.tally.failures.no_port += 1,
             Err(_) => self.tally.failures.refused += 1,
         }
         if self.phase == Phase::Sending {
@@ -358,6 +364,7 @@ impl<'a> RunLoop<'a> {
 
     /// Checks timeouts and the stop flag, and publishes the progress.
     fn check(&mut self, now: u64) {
+        self.standstill.observe(now);
         if self.config.stop.load(Ordering::Relaxed) {
             self.cut(now);
         }
@@ -506,9 +513,20 @@ impl<'a> RunLoop<'a> {
             spun_ns: closed.spun_ns - opened.spun_ns,
             process: closed.process.saturating_sub(opened.process),
             stall_ns: self.stall.longest(),
+            standstill_ns: self.standstill.longest(),
             tally: self.tally,
         }
     }
+}
+
+/// Whether this machine had no free local port for any of the addresses (connect(2), EADDRNOTAVAIL).
+fn lacks_port(error: &DialError) -> bool {
+    let DialError::Refused { attempts, .. } = error else {
+        return false;
+    };
+    attempts
+        .iter()
+        .any(|attempt| attempt.error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
 #[cfg(test)]

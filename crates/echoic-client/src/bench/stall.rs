@@ -38,11 +38,47 @@ pub(super) struct StallTracker {
     longest: (u64, u64),
 }
 
+/// Tracks the longest time in which a thread of the generator did not run.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct StandstillTracker {
+    observed: Option<u64>,
+    /// Its start and end.
+    longest: (u64, u64),
+}
+
+impl StandstillTracker {
+    /// Notes that the thread runs at `now`. It is called every few milliseconds, whatever the load.
+    pub(super) fn observe(&mut self, now: u64) {
+        let since = self.observed.replace(now).unwrap_or(now);
+        let (start, end) = self.longest;
+        if now.saturating_sub(since) > end - start {
+            self.longest = (since, now);
+        }
+    }
+
+    /// Returns the start and end of the longest one.
+    pub(super) fn longest(&self) -> (u64, u64) {
+        self.longest
+    }
+}
+
+/// Returns the longest standstill of a thread after `from`, if it is long enough to distort the figures. That of one thread
+/// is one of the generator.
+pub(super) fn standstill(threads: impl Iterator<Item = (u64, u64)>, from: u64) -> Option<Stall> {
+    let after = threads.map(|(start, end)| (start.max(from), end.max(from)));
+    let (start, end) = after.max_by_key(|(start, end)| end.saturating_sub(*start))?;
+    let length = end.saturating_sub(start);
+    (length > BLIND_MAX_NS).then(|| Stall {
+        start: Duration::from_nanos(start - from),
+        length: Duration::from_nanos(length),
+    })
+}
+
 impl StallTracker {
     /// Notes the state at `now`: the time of the last reply, and whether anything waits for one.
     pub(super) fn observe(&mut self, now: u64, last_reply: u64, is_waiting: bool) {
         let is_blind = now.saturating_sub(self.observed) > BLIND_MAX_NS;
-        if last_reply != self.last_reply {
+        if last_reply != self.last_reply && !is_blind {
             self.extend(last_reply);
             self.since = last_reply;
         }
@@ -138,8 +174,36 @@ mod tests {
         tracker.observe(10 * MS, 10 * MS, true);
         tracker.observe(4_000 * MS, 10 * MS, true);
         tracker.observe(4_010 * MS, 10 * MS, true);
+        // A reply that waited for us is read at once.
+        tracker.observe(8_000 * MS, 7_999 * MS, true);
+        tracker.observe(8_010 * MS, 8_005 * MS, true);
         let (start, end) = tracker.longest();
         assert!(end - start <= 10 * MS, "{start} to {end}");
+    }
+
+    #[test]
+    fn standstill_is_the_longest_of_any_thread_after_the_warmup() {
+        let mut tracker = StandstillTracker::default();
+        for ms in [20, 30, 40, 2_040, 2_050, 2_060] {
+            tracker.observe(ms * MS);
+        }
+        assert_eq!(tracker.longest(), (40 * MS, 2_040 * MS));
+        let found = |threads: &[(u64, u64)], from| {
+            let threads = threads.iter().map(|(a, b)| (a * MS, b * MS));
+            standstill(threads, from * MS)
+                .map(|stall| (stall.start.as_millis(), stall.length.as_millis()))
+        };
+        assert_eq!(
+            found(&[(40, 2_040), (50, 60)], 1_000),
+            Some((0, 1_040)),
+            "in part in the warm-up"
+        );
+        assert_eq!(found(&[(40, 2_040)], 3_000), None);
+        assert_eq!(found(&[(1_040, 1_500), (0, 0)], 1_000), None, "short");
+        assert_eq!(
+            found(&[(1_100, 1_200), (1_500, 3_000)], 1_000),
+            Some((500, 1_500))
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 
 use super::figures::{
-    DatagramOutcomes, Failures, SAMPLES_MAX, Sample, Second, latencies, rough_latencies,
+    DatagramOutcomes, Failures, Handshakes, SAMPLES_MAX, Sample, Second, latencies, rough_latencies,
 };
 
 /// Maximum number of separate seconds: one day. Later events count for the last one.
@@ -27,6 +27,7 @@ pub(super) struct Tally {
     /// Time of the last reply.
     pub(super) last: u64,
     pub(super) failures: Failures,
+    pub(super) handshakes: Handshakes,
     pub(super) outcomes: DatagramOutcomes,
     pub(super) bytes_sent: u64,
     pub(super) bytes_received: u64,
@@ -84,6 +85,7 @@ impl Tally {
             done: 0,
             last: 0,
             failures: Failures::default(),
+            handshakes: Handshakes::default(),
             outcomes: DatagramOutcomes::default(),
             bytes_sent: 0,
             bytes_received: 0,
@@ -98,6 +100,15 @@ impl Tally {
     /// Returns whether this time is within the window.
     pub(super) fn is_in_window(&self, moment: u64) -> bool {
         (self.from..self.until).contains(&moment)
+    }
+
+    /// Counts a connection that was opened, if it has TLS.
+    pub(super) fn add_opened(&mut self, now: u64, is_resumed: Option<bool>) {
+        match is_resumed.filter(|_| self.is_in_window(now)) {
+            Some(true) => self.handshakes.resumed += 1,
+            Some(false) => self.handshakes.full += 1,
+            None => {}
+        }
     }
 
     /// Counts a request given to a connection, `lag` later than possible.
@@ -232,6 +243,8 @@ impl Tally {
         self.last = self.last.max(other.last);
         self.until = self.until.max(other.until);
         self.failures.add(&other.failures);
+        self.handshakes.full += other.handshakes.full;
+        self.handshakes.resumed += other.handshakes.resumed;
         self.outcomes.add(&other.outcomes);
         self.bytes_sent += other.bytes_sent;
         self.bytes_received += other.bytes_received;
@@ -279,6 +292,7 @@ impl Failures {
         self.closed += other.closed;
         self.reset += other.reset;
         self.refused += other.refused;
+        self.no_port += other.no_port;
         self.reconnects += other.reconnects;
         self.not_sent += other.not_sent;
     }

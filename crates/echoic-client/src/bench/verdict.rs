@@ -62,7 +62,9 @@ const DELIVERED: f64 = 0.99;
 impl Verdict {
     /// Determines the verdict on one run.
     pub fn of(plan: &Plan, slo: Option<&Slo>, figures: &Figures) -> Self {
-        let limit = by_silence(plan, figures)
+        let limit = by_ports(figures)
+            .or_else(|| by_standstill(figures))
+            .or_else(|| by_silence(plan, figures))
             .or_else(|| by_wrong(figures))
             .or_else(|| by_generator(slo, figures))
             .or_else(|| by_server(plan, figures))
@@ -79,6 +81,30 @@ impl Verdict {
         });
         Self { limit, why }
     }
+}
+
+/// This machine had no local port left for a connection. It is the generator's own limit.
+fn by_ports(figures: &Figures) -> Option<(Limit, String)> {
+    let count = figures.failures.no_port;
+    (count > 0).then(|| {
+        let why = format!(
+            "this machine had no free local port for {count} connection attempts (EADDRNOTAVAIL); a closed connection keeps \
+             its port for a minute (TIME_WAIT): open fewer, or widen net.ipv4.ip_local_port_range"
+        );
+        (Limit::Generator, why)
+    })
+}
+
+/// The generator did not run for a time: what it missed says nothing about the server.
+fn by_standstill(figures: &Figures) -> Option<(Limit, String)> {
+    figures.generator.standstill.map(|stall| {
+        let (length, start) = (stall.length.as_secs_f64(), stall.start.as_secs_f64());
+        let why = format!(
+            "this generator did not run for {length:.1} s, {start:.1} s after the start: it was stopped, or the machine \
+             suspended or overloaded"
+        );
+        (Limit::Generator, why)
+    })
 }
 
 /// Nothing was answered at all. What the peer did instead is the evidence.
@@ -180,6 +206,13 @@ fn by_server(plan: &Plan, figures: &Figures) -> Option<(Limit, String)> {
         );
         return Some((limit, why));
     }
+    if is_stream && failures.refused > 0 {
+        let why = format!(
+            "{} connection attempts were refused or failed",
+            failures.refused
+        );
+        return Some((limit, why));
+    }
     let is_behind = figures.unsent > 0 || is_stream && figures.delivered() < DELIVERED;
     if figures.rate.is_some() && is_behind {
         let backlog = figures.asked.saturating_sub(figures.done) as f64 / figures.seconds.max(1e-9);
@@ -242,6 +275,7 @@ mod tests {
         assert_eq!(verdict(None, |f| f.wrong = 1), Limit::Server);
         assert_eq!(verdict(None, |f| f.failures.extra = 1), Limit::Server);
         assert_eq!(verdict(None, |f| f.lost = 1), Limit::Server);
+        assert_eq!(verdict(None, |f| f.failures.refused = 1), Limit::Server);
         assert_eq!(
             verdict(None, |f| (f.unsent, f.done) = (100, 900)),
             Limit::Server
@@ -289,6 +323,27 @@ mod tests {
             verdict(None, |f| (f.asked, f.ok, f.done) = (0, 0, 0)),
             Limit::None
         );
+    }
+
+    #[test]
+    fn want_of_local_ports_is_the_generators_limit() {
+        let ports = verdict_of(None, |f| f.failures.no_port = 7);
+        assert_eq!(ports.limit, Limit::Generator);
+        assert!(ports.why.contains("no free local port for 7"), "{ports:?}");
+    }
+
+    #[test]
+    fn standstill_of_the_generator_is_no_stall_of_the_server() {
+        let stopped = verdict_of(None, |f| {
+            f.generator.standstill = Some(Stall {
+                start: Duration::from_secs(2),
+                length: Duration::from_secs(3),
+            });
+            f.lost = 5;
+        });
+        assert_eq!(stopped.limit, Limit::Generator);
+        let text = "this generator did not run for 3.0 s, 2.0 s after the start";
+        assert!(stopped.why.starts_with(text), "{stopped:?}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use echoic_wire::Explain;
 
-use super::service::ServiceCheck;
+use super::{service::ServiceCheck, tls::TlsCheck};
 
 /// Options of [`probe()`](super::probe()).
 #[derive(Clone, Debug)]
@@ -20,6 +20,12 @@ pub struct ProbeOptions {
     /// Connecting is not enough: the peer must also answer this. Applies to one address, the first that connects; excludes
     /// `all`, and `count` is ignored.
     pub check: Option<ServiceCheck>,
+    /// Connecting is not enough: TLS is opened over the connection, with `all` over one to each address. For endpoints of
+    /// [`Endpoint::Tls`](echoic_core::endpoint::Endpoint).
+    pub tls: Option<TlsCheck>,
+    /// Ends an attempt whose answer is not the expected one once nothing more has come for this time, instead of at the
+    /// timeout. [`Self::wait`] sets it, so that it can ask again over a new connection.
+    pub answer_pause: Option<Duration>,
     /// Receives a description of every system call.
     pub explain: Option<Explain>,
 }
@@ -32,6 +38,8 @@ impl Default for ProbeOptions {
             count: 1,
             wait: None,
             check: None,
+            tls: None,
+            answer_pause: None,
             explain: None,
         }
     }

@@ -5,7 +5,11 @@ use std::{io, net::SocketAddr, time::Duration};
 use echoic_core::{endpoint::Endpoint, event::Address};
 use echoic_wire::eyeballs::{self, Answer};
 
-use super::{dns::Dns, service::ServiceAnswer};
+use super::{
+    dns::Dns,
+    service::{ServiceAnswer, ServiceFailure},
+    tls::{TlsAnswer, TlsFailure},
+};
 
 /// Result of a probe. All times are relative to its start.
 #[derive(Debug)]
@@ -18,6 +22,8 @@ pub struct Report {
     pub dns: Option<Dns>,
     /// All attempts, in the order of their start.
     pub tries: Vec<Attempt>,
+    /// What the handshakes of [`ProbeOptions::tls`](super::ProbeOptions::tls) told.
+    pub tls: Vec<TlsAnswer>,
     /// The answer to [`ProbeOptions::check`](super::ProbeOptions::check), if the endpoint was reachable.
     pub answer: Option<ServiceAnswer>,
     /// Addresses that were not tried because the race ended before their turn.
@@ -99,6 +105,7 @@ impl Report {
             names: vec![],
             dns: None,
             tries: vec![],
+            tls: vec![],
             answer: None,
             untried: vec![],
             timeout,
@@ -113,10 +120,24 @@ impl Report {
         self.tries.iter().any(Attempt::is_good)
     }
 
-    /// Returns whether any attempt succeeded, and the answer was the expected one if there was a check.
+    /// Returns whether any attempt succeeded, a client would trust the server if there was TLS, and the answer was the
+    /// expected one if there was a check.
     pub fn is_ready(&self) -> bool {
         let answer = self.answer.as_ref();
-        self.is_reachable() && answer.is_none_or(|answer| answer.failure.is_none())
+        let is_trusted = self.tls.iter().all(TlsAnswer::is_trusted);
+        self.is_reachable() && is_trusted && answer.is_none_or(|answer| answer.failure.is_none())
+    }
+
+    /// Whether the time limit ended it before anything was known.
+    pub(super) fn was_cut(&self) -> bool {
+        let failure = self
+            .answer
+            .as_ref()
+            .and_then(|answer| answer.failure.as_ref());
+        let mut handshakes = self.tls.iter().map(|answer| &answer.failure);
+        self.is_silent()
+            || handshakes.any(|failure| matches!(failure, Some(TlsFailure::TimedOut)))
+            || matches!(failure, Some(ServiceFailure::TimedOut))
     }
 
     /// Returns whether any wait ended without an answer.

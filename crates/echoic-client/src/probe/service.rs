@@ -8,7 +8,7 @@ use echoic_core::{
     framing::Framing,
 };
 use echoic_wire::{DialError, DialOptions, Link, dial};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{
     options::ProbeOptions,
@@ -30,6 +30,8 @@ pub struct ServiceCheck {
 pub struct ServiceAnswer {
     /// The expectation, as it was written.
     pub expected: String,
+    /// [`Expected::expression_hint`].
+    pub hint: String,
     /// Why there was no such answer; `None` if there was.
     pub failure: Option<ServiceFailure>,
     /// The beginning of what was received.
@@ -47,6 +49,8 @@ pub enum ServiceFailure {
     Closed,
     /// The connection was reset, or another error of the network.
     Failed(io::Error),
+    /// Another answer arrived, and nothing more for this time.
+    Other(Duration),
     /// The time limit passed.
     TimedOut,
 }
@@ -58,17 +62,23 @@ const RECEIVED_MAX: usize = 64;
 const BUFFER_BYTES: usize = 64 << 10;
 
 impl ServiceCheck {
-    /// Asks over `link`, until `deadline`.
-    pub(super) async fn ask(&self, mut link: Link, deadline: Instant) -> ServiceAnswer {
+    /// Asks over `link`, until `deadline`; once another answer has come, only until nothing has come for `pause`.
+    pub(super) async fn ask(
+        &self,
+        mut link: Link,
+        deadline: Instant,
+        pause: Option<Duration>,
+    ) -> ServiceAnswer {
         let began = Instant::now();
         let mut answer = ServiceAnswer {
             expected: self.expected.to_string(),
+            hint: self.expected.expression_hint(),
             failure: None,
             received: Vec::new(),
             bytes: 0,
             took: Duration::ZERO,
         };
-        let exchange = self.exchange(&mut link, &mut answer);
+        let exchange = self.exchange(&mut link, pause, &mut answer);
         let result = timeout_at(deadline, exchange).await;
         answer.failure = result.unwrap_or(Some(ServiceFailure::TimedOut));
         answer.took = began.elapsed();
@@ -78,6 +88,7 @@ impl ServiceCheck {
     async fn exchange(
         &self,
         link: &mut Link,
+        pause: Option<Duration>,
         answer: &mut ServiceAnswer,
     ) -> Option<ServiceFailure> {
         let is_stream = link.shape() == Shape::Stream;
@@ -89,7 +100,16 @@ impl ServiceCheck {
         let mut unsent: VecDeque<&[u8]> = self.sends.iter().map(Vec::as_slice).collect();
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
-            match receive(link, &mut unsent, &mut buffer).await {
+            let pause = pause.filter(|_| answer.bytes > 0);
+            let received = receive(link, &mut unsent, &mut buffer);
+            let received = match pause {
+                None => received.await,
+                Some(pause) => match timeout(pause, received).await {
+                    Ok(received) => received,
+                    Err(_) => return Some(ServiceFailure::Other(pause)),
+                },
+            };
+            match received {
                 Ok(0) if is_stream => {
                     search.finish();
                     return (!search.is_met()).then_some(ServiceFailure::Closed);
@@ -153,7 +173,9 @@ pub(super) async fn dial_and_ask(
             let (peer, local) = (dialled.peer, dialled.link.local());
             let (is_stream, connected) = (dialled.link.shape() == Shape::Stream, began.elapsed());
             let deadline = Instant::now() + options.timeout;
-            let answer = check.ask(dialled.link, deadline).await;
+            let answer = check
+                .ask(dialled.link, deadline, options.answer_pause)
+                .await;
             let outcome = outcome(&answer, is_stream, local);
             let ended = if is_stream {
                 connected
@@ -215,7 +237,7 @@ mod tests {
             expected: "ready".parse().unwrap(),
         };
         let deadline = Instant::now() + Duration::from_secs(20);
-        let answer = check.ask(link, deadline).await;
+        let answer = check.ask(link, deadline, None).await;
         assert!(answer.failure.is_none(), "{answer:?}");
     }
 }

@@ -7,7 +7,7 @@ use echoic_core::{
     event::Address,
 };
 use echoic_wire::{
-    DialError, DialOptions, dial,
+    DialError, DialOptions, Link, dial,
     eyeballs::{Answer, Delays, Family, RaceOptions, attempt, lookup_family, race},
     resolve,
 };
@@ -16,6 +16,8 @@ use tokio::{task::JoinSet, time::Instant};
 use super::{
     options::ProbeOptions,
     report::{Attempt, AttemptOutcome, Report},
+    service::ServiceFailure,
+    tls::wait_for_refusal,
 };
 
 /// Maximum number of addresses tried in parallel.
@@ -47,19 +49,59 @@ pub(super) async fn race_addresses(
         .won
         .as_ref()
         .map(|(number, _)| race.attempts[*number].addr);
-    let asked = race.won.map(|(_, link)| (link, options.check.as_ref()));
+    let link = race.won.map(|(_, link)| link);
     report.names = race.answers;
     report.tries = race.attempts.into_iter().map(Attempt::from).collect();
     report.untried = race.untried;
-    if let Some((link, Some(check))) = asked {
-        report.answer = Some(check.ask(link, Instant::now() + *timeout).await);
-    } else if let Some(winner) = winner {
+    if let (Some(addr), Some(link)) = (winner, link)
+        && (options.check.is_some() || options.tls.is_some())
+    {
+        talk(link, addr, options, began, report).await;
+    }
+    if let Some(winner) = winner
+        && options.check.is_none()
+    {
         for _ in 1..options.count {
             let (tried, link) = attempt(winner, *timeout, began, explain.as_ref()).await;
             drop(link);
             report.tries.push(tried.into());
         }
     }
+}
+
+/// Opens TLS over a connection and asks the service, as far as the options say.
+async fn talk(
+    link: Link,
+    addr: SocketAddr,
+    options: &ProbeOptions,
+    began: Instant,
+    report: &mut Report,
+) {
+    let mut link = link;
+    let mut handshake = None;
+    if let Some(tls) = &options.tls {
+        let deadline = Instant::now() + options.timeout;
+        let (mut answer, opened) = tls.open(link, addr.into(), deadline, began).await;
+        let Some(opened) = opened else {
+            report.tls.push(answer);
+            return;
+        };
+        link = opened;
+        if options.check.is_none() {
+            wait_for_refusal(&mut answer, &mut link).await;
+        }
+        handshake = Some(answer);
+    }
+    if let Some(check) = &options.check {
+        let deadline = Instant::now() + options.timeout;
+        let answer = check.ask(link, deadline, options.answer_pause).await;
+        let is_refused = match (&mut handshake, &answer.failure) {
+            (Some(handshake), Some(ServiceFailure::Failed(error))) => handshake.refuse_by(error),
+            _ => false,
+        };
+        report.answer = (!is_refused).then_some(answer);
+    }
+    report.tls.extend(handshake);
 }
 
 /// Tries every address on its own, all in parallel.
@@ -69,7 +111,7 @@ pub(super) async fn connect_each(
     began: Instant,
     report: &mut Report,
 ) {
-    for _ in 0..options.count {
+    for round in 0..options.count {
         let addrs = if report.tries.is_empty() {
             addresses(at, options, began, report).await
         } else {
@@ -93,7 +135,28 @@ pub(super) async fn connect_each(
         }
         tries.sort_by_key(|tried| tried.started);
         report.tries.append(&mut tries);
+        // One handshake each, after the connections, whose times it would change.
+        if round == 0 && options.tls.is_some() {
+            for addr in good_addresses(report) {
+                let (_, link) =
+                    attempt(addr, options.timeout, began, options.explain.as_ref()).await;
+                if let Some(link) = link {
+                    talk(link, addr, options, began, report).await;
+                }
+            }
+        }
     }
+}
+
+/// Returns the addresses that connected.
+fn good_addresses(report: &Report) -> Vec<SocketAddr> {
+    let addresses = report.by_address();
+    let good = addresses.iter().filter(|summary| summary.good > 0);
+    let addrs = good.filter_map(|summary| match summary.address {
+        Address::Net(addr) => Some(*addr),
+        Address::Unix(_) => None,
+    });
+    addrs.collect()
 }
 
 /// Resolves `at` for both address families and records the answers in the report.

@@ -2,6 +2,7 @@
 
 mod names;
 mod state;
+mod tls;
 mod unanswered;
 
 use std::io;
@@ -31,7 +32,12 @@ pub struct Verdict {
 impl Report {
     /// Interprets the report.
     pub fn verdict(&self) -> Verdict {
-        let (state, sentence, advice) = if let Some(answer) = &self.answer {
+        let handshake = tls::tls(self);
+        let (state, sentence, advice) = if let Some((state, sentence)) = handshake
+            && (state != State::Trusted || self.answer.is_none())
+        {
+            (state, sentence, None)
+        } else if let Some(answer) = &self.answer {
             answered(self, answer)
         } else if self.is_reachable() {
             reachable(self)
@@ -74,15 +80,20 @@ fn answered(report: &Report, answer: &ServiceAnswer) -> (State, String, Option<A
         let sentence = format!("ready: {at} answered with {expected} after {took}");
         return (State::Ready, sentence, None);
     };
-    let reached = if matches!(report.endpoint, Endpoint::Tcp(_) | Endpoint::Unix(_)) {
+    let reached = if matches!(
+        report.endpoint,
+        Endpoint::Tcp(_) | Endpoint::Tls(_) | Endpoint::Unix(_)
+    ) {
         "accepts connections"
     } else {
         "answers"
     };
     let how = match failure {
-        ServiceFailure::Closed => format!("closed it after {took}"),
-        ServiceFailure::Failed(error) => format!("ended it after {took} ({error})"),
-        ServiceFailure::TimedOut => format!("did not do so within {took}"),
+        ServiceFailure::Closed => format!("the peer closed the connection after {took}"),
+        ServiceFailure::Failed(error) => format!("the connection failed after {took} ({error})"),
+        ServiceFailure::Other(pause) => format!("nothing more came for {}", figure(*pause)),
+        ServiceFailure::TimedOut if answer.bytes == 0 => format!("no answer came within {took}"),
+        ServiceFailure::TimedOut => format!("the expected answer did not come within {took}"),
     };
     let received = match answer.bytes {
         0 => "nothing".to_owned(),
@@ -101,7 +112,8 @@ fn answered(report: &Report, answer: &ServiceAnswer) -> (State, String, Option<A
         _ => "",
     };
     let sentence = format!(
-        "not ready: {at} {reached}, expected {expected}, received {received}: the peer {how}{next}"
+        "not ready: {at} {reached}, expected {expected}, received {received}: {how}{}{next}",
+        answer.hint
     );
     (State::NotReady, sentence, None)
 }

@@ -12,7 +12,7 @@ use crate::probe::{
 /// tell a server that failed from one that does not answer.
 pub(super) fn not_resolved(report: &Report) -> String {
     let host = match &report.endpoint {
-        Endpoint::Tcp(at) | Endpoint::Udp(at) => match &at.host {
+        Endpoint::Tcp(at) | Endpoint::Udp(at) | Endpoint::Tls(at) => match &at.host {
             Host::Name(name) => name.as_str(),
             Host::Zoned(_, zone) => {
                 return format!(

@@ -15,6 +15,12 @@ pub enum State {
     Ready,
     /// The endpoint was reached, and the expected answer did not arrive.
     NotReady,
+    /// TLS: a client that verifies would go on.
+    Trusted,
+    /// TLS: a client that verifies would not accept the server's certificate.
+    Untrusted,
+    /// TLS: the handshake failed.
+    HandshakeFailed,
     /// The name did not resolve to an address.
     NotResolved,
     /// The connection was rejected: a reset, or no socket of that name.
@@ -49,6 +55,9 @@ impl State {
             Self::Open => "open",
             Self::Ready => "ready",
             Self::NotReady => "not ready",
+            Self::Trusted => "trusted",
+            Self::Untrusted => "not trusted",
+            Self::HandshakeFailed => "handshake failed",
             Self::NotResolved => "not resolved",
             Self::Refused => "refused",
             Self::Closed => "closed",

@@ -43,9 +43,12 @@ pub(super) fn unanswered(report: &Report) -> (State, String, Option<Advice>) {
     let (state, sentence) = match &report.endpoint {
         Endpoint::Udp(_) => datagram(report, kind, &addresses),
         Endpoint::Unix(_) | Endpoint::Unixgram(_) => unix(report, kind, &addresses),
-        Endpoint::Tcp(_) | Endpoint::Fd(_) => stream(report, kind, &addresses),
+        Endpoint::Tcp(_) | Endpoint::Tls(_) | Endpoint::Fd(_) => stream(report, kind, &addresses),
     };
-    let is_stream = matches!(report.endpoint, Endpoint::Tcp(_) | Endpoint::Fd(_));
+    let is_stream = matches!(
+        report.endpoint,
+        Endpoint::Tcp(_) | Endpoint::Tls(_) | Endpoint::Fd(_)
+    );
     let is_short = is_stream && kind == FailureKind::Silent && report.timeout < SYN_RETRY;
     let others: Vec<String> = groups
         .map(|(kind, addresses)| format!("{} {}", list(addresses.into_iter()), kind.word()))
@@ -146,8 +149,9 @@ fn datagram(report: &Report, kind: FailureKind, addresses: &[&Address]) -> (Stat
             State::Silent,
             format!(
                 "silent: nothing came back from {at} within {}: a server may be there and have no answer to this, or \
-                 a filter is; send something it answers with `echoic connect udp://HOST:PORT`",
-                figure(report.timeout)
+                 a filter is; send something it answers with `echoic connect {}`",
+                figure(report.timeout),
+                report.endpoint
             ),
         ),
         FailureKind::Refused => (
