@@ -1,0 +1,36 @@
+//! The web console of echoic: a REST API, live events, metrics and the page.
+//!
+//! Floor 2. A [`Console`] reads a [`Store`](echoic_core::store::Store), watches a [`Recorder`](echoic_recorder::Recorder), and acts
+//! on a server only through [`Control`](echoic_core::control::Control). Every request passes the guard (`guard.rs`) before
+//! anything else sees it.
+
+mod assets;
+mod config;
+mod console;
+mod cookie;
+mod extract;
+mod guard;
+mod headers;
+mod hub;
+mod json;
+mod login;
+mod params;
+mod problem;
+mod range;
+mod routes;
+mod search;
+mod series;
+mod serve;
+mod stall;
+mod state;
+mod strangers;
+mod stream;
+mod token;
+
+pub use config::{ConsoleConfig, Limit, StoreDescription};
+pub use console::Console;
+pub use token::{InvalidToken, Token};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,202 @@
+/**
+ * The three tiers: one row an endpoint, so that a lane always joins its two ends, and the store beside them.
+ * @module
+ */
+import { api } from "../api.js";
+import { el, fill, setText } from "../dom.js";
+import { count, counted } from "../format.js";
+import { icon } from "../icons.js";
+import { EndpointView } from "./endpoint.js";
+import { StoreCard } from "./store.js";
+
+/** @typedef {import("../types.js").Info} Info */
+/** @typedef {import("../types.js").Endpoint} Endpoint */
+/** @typedef {import("../types.js").Exchange} Exchange */
+/** @typedef {import("../types.js").Tick} Tick */
+
+/** Figures of the last minute are asked for so often, in ms. */
+const MINUTE_EVERY = 5000;
+
+/** @param {string} title @param {string} small @param {string} kind */
+function head(title, small, kind) {
+  return el("header", { class: `tier-head ${kind}` }, el("h2", {}, title), el("small", {}, small));
+}
+
+export class Tiers {
+  constructor() {
+    this.section = el("section", { class: "tiers", id: "tiers", "aria-label": "The three tiers" });
+    this.words = el("span", {});
+    this.toggle = el("button", { class: "btn", type: "button", "aria-expanded": "false", "aria-controls": "tiers", onclick: () => this.#fold() }, "Show");
+    this.summary = el("div", { class: "bar tiers-sum" }, icon("live"), this.words, el("span", { class: "push" }), this.toggle);
+    /** @type {Map<string, EndpointView>} */
+    this.views = new Map();
+    /** @type {StoreCard | null} */
+    this.store = null;
+    /** Whether anything is recorded. */
+    this.any = false;
+    this.timer = setInterval(() => this.#askMinute(), MINUTE_EVERY);
+  }
+
+  destroy() {
+    clearInterval(this.timer);
+  }
+
+  /** Draws all from a fresh answer of `/info`. @param {Info} info */
+  set(info) {
+    this.info = info;
+    this.any ||= info.store.exchanges > 0;
+    this.views.clear();
+    this.canControl = info.features.control && !info.readonly;
+    for (const endpoint of info.endpoints) this.views.set(keyOf(endpoint.id, endpoint.ep), new EndpointView(endpoint, this.canControl));
+    this.store = new StoreCard(info);
+    this.#arrange();
+    void this.#askMinute();
+    void this.#askOpen();
+  }
+
+  #arrange() {
+    const { info, store } = this;
+    if (!info || !store) return;
+    const serve = info.counts ? `echoic serve, pid ${info.pid}` : "another process";
+    const rows = [...this.views.values()].map(({ nodes }) => nodes);
+    const [first = [], ...rest] = rows;
+    this.section.style.setProperty("--rows", String(Math.max(1, rows.length)));
+    this.section.classList.toggle("many", rows.length > 3);
+    const none = rows.length === 0 ? el("p", { class: "card waiting dim" }, "No endpoint is known yet.") : null;
+    fill(this.section, head("User interface", "clients", "t1"), head("Processing", serve, "t2"), head("Data storage", "recorder and store", "t3"),
+      none, ...first, store.node, ...rest.flat());
+    this.#sum();
+  }
+
+  /** The view of an endpoint; created for one that only the record knows. @param {Exchange | {ep: string, svc: string, proto?: string}} of */
+  #viewOf(of) {
+    const known = [...this.views.values()].find(({ endpoint }) => endpoint.ep === of.ep && (endpoint.svc === of.svc || of.svc === ""));
+    if (known || this.info?.endpoints.length) return known;
+    const proto = of.proto ?? of.ep.split(":")[0] ?? "tcp";
+    /** @type {Endpoint} */
+    const endpoint = { id: 0, ep: of.ep, proto, addrs: [], svc: of.svc, frame: "chunk", state: "open", open: 0, accepted: 0, rejected: 0 };
+    const view = new EndpointView(endpoint, false);
+    this.views.set(keyOf(0, of.ep), view);
+    this.#arrange();
+    return view;
+  }
+
+  /** @param {import("../types.js").Batch} batch */
+  batch({ exchanges, more }) {
+    this.any = true;
+    this.store?.committed();
+    /** @type {Map<EndpointView, Exchange[]>} */
+    const by = new Map();
+    for (const exchange of exchanges) {
+      if (exchange.role === "client") continue;
+      const view = this.#viewOf(exchange);
+      if (!view) continue;
+      const list = by.get(view) ?? [];
+      by.set(view, list);
+      list.push(exchange);
+    }
+    const share = exchanges.length > 0 ? (exchanges.length + more) / exchanges.length : 1;
+    for (const [view, list] of by) view.exchanges(list.slice(0, 24), list.length * share * 10 > 300 ? list.length * share * 10 : 0);
+  }
+
+  /** @param {import("../types.js").Conversations} event */
+  conversations({ opened, half, ended }) {
+    for (const { conv, peer, ep, svc, proto, role } of opened) {
+      if (role !== "client") this.#viewOf({ ep, svc, proto })?.opened(conv, peer);
+    }
+    for (const { conv } of half) {
+      for (const { clients } of this.views.values()) {
+        const client = clients.all.get(conv);
+        if (client) clients.set(conv, client.peer, "half-closed");
+      }
+    }
+    for (const { conv, peer, ep, svc, proto, role, reason } of ended) {
+      if (role !== "client") this.#viewOf({ ep, svc, proto })?.ended(conv, peer, reason ?? "ended");
+    }
+    for (const { clients } of this.views.values()) clients.show();
+  }
+
+  /** @param {Tick} tick */
+  tick(tick) {
+    for (const second of tick.endpoints) {
+      if (second.id === null) this.#viewOf(second);
+    }
+    for (const view of this.views.values()) {
+      const { id, ep, svc } = view.endpoint;
+      const second = tick.endpoints.find((e) => (e.id ? e.id === id : e.ep === ep && e.svc === svc));
+      const busiest = tick.clients.filter((client) => client.ep === ep && this.#only(view, client.conv));
+      view.tick(second, busiest);
+    }
+    this.store?.tick(tick);
+    this.#sum();
+  }
+
+  /** Two endpoints may have one short name: a client is of the one that knows it. @param {EndpointView} view @param {number} conv */
+  #only(view, conv) {
+    const same = [...this.views.values()].filter(({ endpoint }) => endpoint.ep === view.endpoint.ep);
+    if (same.length < 2) return true;
+    return same.find(({ clients }) => clients.all.has(conv)) === view;
+  }
+
+  /** @param {Endpoint} endpoint */
+  endpoint(endpoint) {
+    const view = this.views.get(keyOf(endpoint.id, endpoint.ep));
+    view?.set(endpoint);
+    this.#sum();
+  }
+
+  /** Clients that were connected before the page was opened. */
+  async #askOpen() {
+    try {
+      const { conversations } = await api.get("/conversations", { q: "is:open", limit: 100 });
+      for (const { conv, peer, ep, svc, proto, role, state } of conversations) {
+        if (role !== "client") this.#viewOf({ ep, svc, proto })?.clients.set(conv, peer, state);
+      }
+      for (const view of this.views.values()) {
+        view.clients.open = view.endpoint.open;
+        view.clients.show();
+      }
+    } catch {
+      // The list fills from the events.
+    }
+  }
+
+  /** Rates and percentile of each endpoint over the last minute. */
+  async #askMinute() {
+    if (document.hidden || this.views.size === 0) return;
+    try {
+      const to = Date.now() * 1000;
+      const stats = await api.get("/stats", { from_us: to - 60_000_000, to_us: to, step: "5s" });
+      // The answer begins at a whole step, and its last step is not over yet.
+      const seconds = (Math.min(stats.to_us, to) - stats.from_us) / 1e6;
+      for (const view of this.views.values()) {
+        const { ep, svc } = view.endpoint;
+        const row = stats.by.find((/** @type {any} */ by) => by.ep === ep && by.svc === svc);
+        view.minute = row ? { p99_ns: row.p99_ns, received: (row.request_bytes ?? 0) / seconds, sent: (row.reply_bytes ?? 0) / seconds } : null;
+        view.show();
+      }
+    } catch {
+      // Without these figures the card shows the others.
+    }
+  }
+
+  /** The one line that stands for the tiers on a narrow screen. */
+  #sum() {
+    const views = [...this.views.values()];
+    const stopped = views.filter(({ endpoint }) => endpoint.state !== "open").length;
+    const open = views.reduce((sum, view) => sum + view.open, 0);
+    const state = stopped === 0 ? "all open" : `${stopped} not open`;
+    setText(this.words, `${counted(views.length, "endpoint")}, ${views.length === 1 && stopped === 0 ? "open" : state}; ${count(open)} connected`);
+  }
+
+  #fold() {
+    const open = this.section.classList.toggle("unfolded");
+    this.toggle.setAttribute("aria-expanded", String(open));
+    setText(this.toggle, open ? "Hide" : "Show");
+  }
+}
+
+/** @param {number} id @param {string} ep */
+function keyOf(id, ep) {
+  return `${id} ${ep}`;
+}
