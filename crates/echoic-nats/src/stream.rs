@@ -1,0 +1,251 @@
+//! The stream of JetStream that carries batches from servers to keepers, and the one that numbers conversations.
+
+use std::time::Duration;
+
+use async_nats::jetstream::{
+    Context, ContextBuilder,
+    consumer::{self, AckPolicy, PullConsumer},
+    context::CreateStreamErrorKind,
+    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
+};
+use echoic_core::event::{BatchId, ServerId};
+
+use crate::{Connection, NatsError, NatsErrorKind};
+
+/// Lanes of a stream. The batches of a server are in one lane, where one message is with a keeper at a time: so they are
+/// written in order, while keepers work at several lanes.
+pub(crate) const LANES: u64 = 8;
+
+/// Bytes that the stream may hold: what servers record while no keeper writes. Then it takes no more.
+const STREAM_BYTES_MAX: i64 = 1 << 30;
+
+/// Time in which a message with the id of an earlier one is dropped by JetStream. Later ones are dropped by the store.
+const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
+
+/// Time for a keeper to acknowledge a message, or to say that it works on it; then another keeper gets it.
+const ACK_WAIT: Duration = Duration::from_secs(10);
+
+/// Time for JetStream to answer.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// JetStream's codes of errors (its `errors.json`).
+const NAME_IN_USE: u64 = 10058;
+const NOT_ENABLED: [u64; 2] = [10076, 10039];
+
+/// Too little is free of: any resource, memory, files. A stream reserves its size when it is created.
+const OUT_OF_RESOURCES: [u64; 3] = [10023, 10028, 10047];
+
+/// Names in the streams of a record.
+#[derive(Clone, Debug)]
+pub(crate) struct Names(String);
+
+impl Names {
+    pub(crate) fn batches(&self, server: ServerId) -> String {
+        let lane = server.0 % LANES;
+        format!("echoic.{}.batches.{lane}", self.0)
+    }
+
+    fn lane(&self, lane: u64) -> String {
+        format!("echoic.{}.batches.{lane}", self.0)
+    }
+
+    /// Subject of the parts of a batch that is longer than a payload.
+    pub(crate) fn parts(&self, batch: BatchId) -> String {
+        let BatchId { server, number } = batch;
+        format!("echoic.{}.parts.{server}.{number}", self.0)
+    }
+
+    /// Subject of what no keeper can read.
+    pub(crate) fn unreadable(&self) -> String {
+        format!("echoic.{}.unreadable", self.0)
+    }
+
+    pub(crate) fn conversations(&self) -> String {
+        format!("echoic.{}.conversations", self.0)
+    }
+
+    fn subjects(&self) -> Vec<String> {
+        ["batches.*", "parts.>", "unreadable"]
+            .map(|rest| format!("echoic.{}.{rest}", self.0))
+            .to_vec()
+    }
+}
+
+/// The streams of a record.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordStream {
+    pub(crate) connection: Connection,
+    pub(crate) context: Context,
+    pub(crate) names: Names,
+    pub(crate) batches: Stream,
+}
+
+impl RecordStream {
+    /// Opens the stream of the connection's URL; whoever comes first creates it. One with other settings is refused.
+    pub(crate) async fn open(connection: &Connection) -> Result<Self, NatsError> {
+        let url = connection.url();
+        if url.name().contains('.') {
+            let why = "the name of a stream has no dots".to_owned();
+            return Err(NatsError::new(url, NatsErrorKind::Unusable(why)));
+        }
+        let context = ContextBuilder::new()
+            .timeout(ANSWER_TIMEOUT)
+            .ack_timeout(ANSWER_TIMEOUT)
+            .build(connection.client.clone());
+        let names = Names(url.name().to_owned());
+        let config = Config {
+            name: url.name().to_owned(),
+            subjects: names.subjects(),
+            // What is acknowledged is removed, and nothing else ever is.
+            retention: RetentionPolicy::WorkQueue,
+            discard: DiscardPolicy::New,
+            storage: StorageType::File,
+            max_bytes: STREAM_BYTES_MAX,
+            max_messages: -1,
+            max_messages_per_subject: -1,
+            max_message_size: -1,
+            max_consumers: -1,
+            num_replicas: url.replicas().unwrap_or(1),
+            duplicate_window: DUPLICATE_WINDOW,
+            description: Some("batches of events of echoic, from servers to keepers".to_owned()),
+            ..Config::default()
+        };
+        let batches = open_stream(connection, &context, config).await?;
+        Ok(Self {
+            connection: connection.clone(),
+            context,
+            names,
+            batches,
+        })
+    }
+
+    /// Opens the stream whose messages number the blocks of conversation ids.
+    pub(crate) async fn conversations(&self) -> Result<Stream, NatsError> {
+        let config = Config {
+            name: format!("{}-conversations", self.connection.url().name()),
+            subjects: vec![self.names.conversations()],
+            retention: RetentionPolicy::Limits,
+            discard: DiscardPolicy::Old,
+            storage: StorageType::File,
+            max_bytes: -1,
+            max_messages: 1,
+            max_messages_per_subject: -1,
+            max_message_size: -1,
+            max_consumers: -1,
+            num_replicas: self.connection.url().replicas().unwrap_or(1),
+            duplicate_window: DUPLICATE_WINDOW,
+            description: Some("its sequence numbers blocks of conversation ids".to_owned()),
+            ..Config::default()
+        };
+        open_stream(&self.connection, &self.context, config).await
+    }
+
+    /// Opens the consumer of a lane, which all keepers share.
+    pub(crate) async fn lane(&self, lane: u64) -> Result<PullConsumer, NatsError> {
+        let name = format!("keep-{lane}");
+        let config = consumer::pull::Config {
+            durable_name: Some(name.clone()),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: ACK_WAIT,
+            // One at a time, so that a batch comes after those before it, also when a keeper dies.
+            max_ack_pending: 1,
+            filter_subject: self.names.lane(lane),
+            ..consumer::pull::Config::default()
+        };
+        let opened = self.batches.get_or_create_consumer(&name, config).await;
+        opened.map_err(|error| NatsError::failed(self.connection.url(), &error))
+    }
+}
+
+async fn open_stream(
+    connection: &Connection,
+    context: &Context,
+    config: Config,
+) -> Result<Stream, NatsError> {
+    let url = connection.url();
+    let error = |kind| NatsError::new(url, kind);
+    let created = context.create_stream(config.clone()).await;
+    let created = created.map_err(|error| error.kind());
+    match created {
+        Ok(stream) => return Ok(stream),
+        Err(CreateStreamErrorKind::JetStream(why)) if why.error_code().0 == NAME_IN_USE => {}
+        Err(CreateStreamErrorKind::JetStreamUnavailable) => {
+            return Err(error(NatsErrorKind::NoJetStream));
+        }
+        Err(CreateStreamErrorKind::JetStream(why)) if NOT_ENABLED.contains(&why.error_code().0) => {
+            return Err(error(NatsErrorKind::NoJetStream));
+        }
+        // Storage is checked before the name: the stream may be there, and smaller.
+        Err(CreateStreamErrorKind::JetStream(why))
+            if OUT_OF_RESOURCES.contains(&why.error_code().0) =>
+        {
+            if context.get_stream(&config.name).await.is_err() {
+                return Err(error(NatsErrorKind::NoStorage { name: config.name }));
+            }
+        }
+        Err(CreateStreamErrorKind::TimedOut) => return Err(error(NatsErrorKind::TimedOut)),
+        Err(other) => return Err(NatsError::failed(url, &other)),
+    }
+    let found = context.get_stream(&config.name).await;
+    let found = found.map_err(|error| NatsError::failed(url, &error))?;
+    let settings = &found.cached_info().config;
+    let difference = difference(settings, &config).or_else(|| {
+        let asked = url.replicas().unwrap_or(1);
+        let has = settings.num_replicas;
+        let fewer = has < asked;
+        fewer.then(|| format!("its num_replicas is {has}: expected {asked}, as the URL says"))
+    });
+    match difference {
+        None => Ok(found),
+        Some(why) => Err(error(NatsErrorKind::OtherStream {
+            name: config.name,
+            why,
+        })),
+    }
+}
+
+/// Returns the first setting in which a stream is not as expected. Its size is the administrator's, and so
+/// are its replicas unless the URL asks for more.
+fn difference(found: &Config, expected: &Config) -> Option<String> {
+    let subjects = |config: &Config| {
+        let mut subjects = config.subjects.clone();
+        subjects.sort();
+        subjects.join(" ")
+    };
+    let mut settings = vec![
+        ("subjects", subjects(found), subjects(expected)),
+        (
+            "retention",
+            format!("{:?}", found.retention),
+            format!("{:?}", expected.retention),
+        ),
+        (
+            "discard",
+            format!("{:?}", found.discard),
+            format!("{:?}", expected.discard),
+        ),
+        (
+            "storage",
+            format!("{:?}", found.storage),
+            format!("{:?}", expected.storage),
+        ),
+        (
+            "max_age",
+            format!("{:?}", found.max_age),
+            format!("{:?}", expected.max_age),
+        ),
+        (
+            "max_msgs",
+            found.max_messages.to_string(),
+            expected.max_messages.to_string(),
+        ),
+        (
+            "no_ack",
+            found.no_ack.to_string(),
+            expected.no_ack.to_string(),
+        ),
+    ];
+    settings.retain(|(_, found, expected)| found != expected);
+    let (name, found, expected) = settings.first()?;
+    Some(format!("its {name} is {found}: expected {expected}"))
+}
