@@ -1,11 +1,15 @@
 //! The command line: the commands and their options. Each command turns its arguments into a plan in its own module.
 
+mod console;
 mod errors;
 mod flag_hints;
 mod help;
+mod keeper;
 mod log;
+mod log_verbs;
 mod serve;
 mod values;
+mod work;
 
 use std::ffi::OsString;
 
@@ -28,9 +32,13 @@ use crate::{
 };
 
 pub(crate) use self::{
-    log::LogArgs,
+    console::{ConsoleArgs, ConsoleOptions},
+    keeper::KeeperArgs,
+    log::{FormArgs, LogArgs},
+    log_verbs::{DeleteArgs, LogVerb, NoteArgs, TagArgs, WaitArgs},
     serve::{Full, LimitArgs, ServeArgs, ShowingArgs},
     values::{ENCODING_HINT, Switch, count, max_message},
+    work::WorkArgs,
 };
 
 const STYLES: Styles = Styles::styled()
@@ -56,15 +64,20 @@ Examples:
   echoic probe :5000     check that it can be reached
   echoic bench :5000     measure throughput and latency
   echoic log             list what was recorded
+  echoic console         show it in a browser, without a server
   echoic serve --help    show every option of a command
 
 Environment, where no option says otherwise; an option of an endpoint comes
 before both, and what does not apply to an endpoint is ignored there:
   ECHOIC_AS          --as of serve
   ECHOIC_FRAME       --frame of serve, connect and bench
-  ECHOIC_STORE       --store of serve, log, bench and status
-  ECHOIC_DURABILITY  --durability of serve
-  ECHOIC_RETENTION   --retention of serve
+  ECHOIC_ON          --on of work, serve and console
+  ECHOIC_FROM        --from of keep
+  ECHOIC_STORE       --store of serve, log, console, bench, status and keep
+  ECHOIC_DURABILITY  --durability of serve and keep
+  ECHOIC_RETENTION   --retention of serve and keep
+  ECHOIC_CONSOLE     --console of serve and console
+  ECHOIC_TOKEN       the token of the console, 16 characters or more
   ECHOIC_LOG         what echoic logs about itself: debug, echoic_server=trace
 
 Exit codes:
@@ -120,6 +133,13 @@ pub(crate) enum Verb {
     Bench(Box<BenchArgs>),
     /// List, search and follow recorded exchanges
     Log(LogArgs),
+    /// Serve the web console of a record
+    Console(ConsoleArgs),
+    /// Answer for servers elsewhere: a service as a process of its own
+    Work(WorkArgs),
+    /// Write what servers record elsewhere: a store as a process of its own
+    #[command(name = "keep")]
+    Keeper(KeeperArgs),
     /// Show the counters of a running server
     Status(StatusArgs),
     /// List limits: default, option, and what happens at each
@@ -131,18 +151,24 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    /// Remembers that `--frame` came from a variable: one that does not apply to an endpoint is ignored there.
+    /// Remembers which options came from a variable: one that does not apply is ignored.
     fn note_environment(&mut self, matches: &ArgMatches) {
-        let is_variable = matches.subcommand().is_some_and(|(_, matches)| {
-            let source = matches
-                .try_contains_id("frame")
-                .is_ok()
-                .then(|| matches.value_source("frame"));
-            source.flatten() == Some(ValueSource::EnvVariable)
-        });
+        let is_variable = |option| {
+            matches.subcommand().is_some_and(|(_, matches)| {
+                let source = matches
+                    .try_contains_id(option)
+                    .is_ok()
+                    .then(|| matches.value_source(option));
+                source.flatten() == Some(ValueSource::EnvVariable)
+            })
+        };
         match self {
-            Self::Serve(args) => args.frame_from_variable = is_variable,
-            Self::Connect(args) => args.frame_from_variable = is_variable,
+            Self::Serve(args) => {
+                args.frame_from_variable = is_variable("frame");
+                args.console_from_variable = is_variable("console");
+            }
+            Self::Connect(args) => args.frame_from_variable = is_variable("frame"),
+            Self::Bench(args) => args.frame_from_variable = is_variable("frame"),
             _ => {}
         }
     }

@@ -3,6 +3,7 @@
 mod args;
 mod command;
 mod deferred;
+mod ending_signals;
 mod expect;
 mod file;
 mod history;
@@ -17,25 +18,32 @@ mod record;
 mod screen;
 mod send_args;
 mod session;
+mod tls_args;
 mod transcript;
 mod unanswered;
 mod verdict;
 
-use std::io::{self, IsTerminal};
+use std::{
+    io::{self, IsTerminal},
+    sync::Arc,
+};
 
 use echoic_core::{
     endpoint::{Endpoint, Host},
     escape,
     event::Address,
 };
-use echoic_wire::{DialOptions, Dialled, dial};
+use echoic_wire::{ClientLayer, DialOptions, Dialled, TlsClient, dial};
 use tokio::runtime;
 
-pub(crate) use args::ConnectArgs;
+pub(crate) use args::{ConnectArgs, framing_ignored};
+pub(crate) use message::encode as encode_message;
 pub(crate) use send_args::SendArgs;
+pub(crate) use tls_args::{StartTlsArgs, TlsArgs, TlsClientArgs, tls_only};
 
 use self::{
     args::Plan,
+    ending_signals::EndingSignals,
     piped::{LocalError, PipedResult},
     record::{Record, Unwritten},
     screen::{Screen, duration},
@@ -56,10 +64,18 @@ pub(crate) fn run(args: &ConnectArgs) -> CommandResult {
         .enable_all()
         .build()
         .map_err(|error| CliError::system(format!("cannot start: {error}")))?;
-    runtime.block_on(connect(&plan, prompt))
+    runtime.block_on(async {
+        if !prompt {
+            return connect(&plan, None).await;
+        }
+        let signals = EndingSignals::hold().map_err(CliError::system)?;
+        connect(&plan, Some(&signals)).await
+    })
 }
 
-async fn connect(plan: &Plan, prompt: bool) -> CommandResult {
+/// Connects and talks, at a prompt if there are `signals`.
+async fn connect(plan: &Plan, signals: Option<&EndingSignals>) -> CommandResult {
+    let prompt = signals.is_some();
     let screen = Screen::new();
     let explain = plan.explain.then(|| {
         if prompt {
@@ -69,14 +85,24 @@ async fn connect(plan: &Plan, prompt: bool) -> CommandResult {
             explain::on_stderr()
         }
     });
+    let tls = tls_args::layer(&plan.endpoint, plan.tls.as_ref())?.map(Arc::new);
+    let layer = tls.clone().map(|tls| tls as Arc<dyn ClientLayer>);
     let options = DialOptions {
         timeout: plan.connect_within,
+        handshake_timeout: plan.connect_within,
+        layers: plan.before_tls.iter().cloned().chain(layer).collect(),
         broadcast: plan.broadcast,
         explain,
-        ..DialOptions::default()
     };
     let unwritten = plan.store.as_ref().map(Unwritten::open).transpose()?;
-    let dialled = match (dial(&plan.endpoint, &options).await, unwritten) {
+    let dialled = match signals {
+        None => dial(&plan.endpoint, &options).await,
+        Some(signals) => tokio::select! {
+            dialled = dial(&plan.endpoint, &options) => dialled,
+            signal = signals.next() => return signals.end_by(signal),
+        },
+    };
+    let dialled = match (dialled, unwritten) {
         (Ok(dialled), unwritten) => (dialled, unwritten),
         (Err(error), unwritten) => {
             if let Some(unwritten) = unwritten {
@@ -96,10 +122,15 @@ async fn connect(plan: &Plan, prompt: bool) -> CommandResult {
     if plan.verbose {
         term::note(&connected(&plan.endpoint, &dialled));
     }
-    if prompt {
-        at_a_prompt(plan, dialled, record, &screen).await
-    } else {
-        through_a_pipe(plan, dialled, record).await
+    if let Some(report) = tls.as_deref().and_then(TlsClient::report) {
+        if plan.verbose {
+            term::note(&tls_args::summary(&report));
+        }
+        tls_args::warn(&report, !prompt && !plan.hold && !plan.send_only);
+    }
+    match signals {
+        Some(signals) => at_a_prompt(plan, dialled, record, &screen, signals).await,
+        None => through_a_pipe(plan, dialled, record).await,
     }
 }
 
@@ -108,6 +139,7 @@ async fn at_a_prompt(
     dialled: Dialled,
     record: Option<Record>,
     screen: &Screen,
+    signals: &EndingSignals,
 ) -> CommandResult {
     let quit = if plan.q_quits { "q quits" } else { ":q quits" };
     let mode = if plan.datagrams {
@@ -118,11 +150,13 @@ async fn at_a_prompt(
     term::note(&format!(
         "{mode} · {quit} · Ctrl-D ends the input · :help lists the commands"
     ));
+    let watch = Record::watch(record.as_ref());
     let PromptResult {
         conversation,
         interrupted,
+        signal,
         summary,
-    } = session::run(plan, dialled.link, Record::watch(record.as_ref()), screen)
+    } = session::run(plan, dialled.link, watch, screen, signals)
         .await
         .map_err(|error| {
             CliError::system(format!("cannot open a prompt on this terminal: {error}"))
@@ -130,6 +164,9 @@ async fn at_a_prompt(
     term::note(&summary);
     if let Some(record) = record {
         record.end(&conversation).await;
+    }
+    if let Some(signal) = signal {
+        return signals.end_by(signal);
     }
     if interrupted {
         return Ok(Exit::Interrupted);
@@ -145,7 +182,7 @@ async fn through_a_pipe(plan: &Plan, dialled: Dialled, record: Option<Record>) -
         local_error,
         met,
         interrupted,
-        unread,
+        input_left,
     } = piped::piped(dialled.link, plan, watch, stop).await;
     if let Some(record) = record {
         record.end(&conversation).await;
@@ -154,7 +191,7 @@ async fn through_a_pipe(plan: &Plan, dialled: Dialled, record: Option<Record>) -
         let counts = &conversation.counts;
         term::note(&format!(
             "{}: {} B sent, {} B received, {}",
-            conversation.ending,
+            verdict::ending(&conversation, plan),
             counts.sent.bytes,
             counts.received.bytes,
             duration(conversation.elapsed)
@@ -170,14 +207,14 @@ async fn through_a_pipe(plan: &Plan, dialled: Dialled, record: Option<Record>) -
         Some(LocalError::Output(error)) => Err(CliError::system(format!(
             "cannot write standard output: {error}"
         ))),
-        None => verdict::of_pipe(&conversation, plan, met, unread),
+        None => verdict::of_pipe(&conversation, plan, met, input_left),
     }
 }
 
 /// Describes the attempts: `resolved localhost → ::1, 127.0.0.1 · ::1 refused · connected … in 0.1 ms`.
 fn connected(endpoint: &Endpoint, dialled: &Dialled) -> String {
     let mut steps = Vec::new();
-    if let Endpoint::Tcp(at) | Endpoint::Udp(at) = endpoint
+    if let Some(at) = endpoint.host_port()
         && let Host::Name(name) = &at.host
     {
         let tried = dialled.failed.iter().map(|attempt| &attempt.address);

@@ -100,12 +100,17 @@ impl fmt::Display for CallText<'_> {
             }
             Call::Shutdown { result } => plain(f, *result, format_args!("shutdown(SHUT_WR)")),
             Call::ShutdownRead { result } => plain(f, *result, format_args!("shutdown(SHUT_RD)")),
-            Call::Remark(why) => write!(f, "# {why}"),
+            Call::Remark(text) | Call::Step(text) => remark(f, text),
             Call::Close => f.write_str("close()"),
             // `Call` is non-exhaustive. Debug prints bytes as numbers, which is safe on a terminal.
             other => write!(f, "{other:?}"),
         }
     }
+}
+
+/// Writes what is no call.
+fn remark(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    write!(f, "# {}", escape::text(text.as_bytes()))
 }
 
 fn family(address: &Address) -> &'static str {

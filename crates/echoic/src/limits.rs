@@ -11,6 +11,7 @@ use echoic_core::{
     limits::{Limits, SourceLimits},
     units::{Bytes, Span},
 };
+use echoic_nats::WORKER_TIMEOUT;
 use echoic_recorder::RecorderOptions;
 use echoic_wire::ListenOptions;
 use serde::Serialize;
@@ -91,12 +92,40 @@ fn print(payload: &mut Payload, as_json: bool) -> Result<(), OutputError> {
     payload.flush()
 }
 
-fn groups() -> [(&'static str, Vec<Limit>); 6] {
+/// Returns the limits of a server as they are in force, for the pages of its console.
+pub(crate) fn in_force(
+    limits: &Limits,
+    source_limits: &SourceLimits,
+    recorder: &RecorderOptions,
+    retention: &str,
+) -> Vec<echoic_console::Limit> {
+    let rows = [
+        conversation(limits),
+        source(source_limits),
+        record(recorder),
+    ];
+    let rows = rows.into_iter().flatten();
+    let described = rows.filter(|limit| limit.option.is_some()).map(|limit| {
+        let value = match limit.name {
+            "retention" => retention.to_owned(),
+            _ => limit.default.to_string(),
+        };
+        echoic_console::Limit {
+            flag: limit.option.map_or("", |(_, flag)| flag).to_owned(),
+            value,
+            meaning: format!("{}: {}", limit.what, limit.then),
+        }
+    });
+    described.collect()
+}
+
+fn groups() -> [(&'static str, Vec<Limit>); 7] {
     [
         ("A conversation", conversation(&Limits::default())),
         ("One source", source(&SourceLimits::default())),
         ("Listening and sending", sockets(&ListenOptions::default())),
         ("The record", record(&RecorderOptions::default())),
+        ("Workers", workers()),
         ("connect", connect(&Timeouts::default())),
         ("bench", bench()),
     ]
@@ -285,6 +314,18 @@ fn connect(timeouts: &Timeouts) -> Vec<Limit> {
         )
         .set_by(connect("--write-timeout"))
         .then(Otherwise("exit code 5")),
+    ]
+}
+
+fn workers() -> Vec<Limit> {
+    vec![
+        Limit::new(
+            "worker_timeout",
+            "no worker answers, with --as nats://",
+            Time(WORKER_TIMEOUT),
+        )
+        .set_by(Some(("serve", "--worker-timeout")))
+        .then(Ends(CloseReason::WorkerLost)),
     ]
 }
 

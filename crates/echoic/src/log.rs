@@ -1,5 +1,6 @@
 //! `echoic log`: lists, shows, counts and follows recorded exchanges.
 
+mod export;
 mod follow;
 mod listing;
 mod nothing;
@@ -7,6 +8,7 @@ mod printer;
 mod question;
 #[cfg(test)]
 mod tests;
+mod verbs;
 
 use std::sync::Arc;
 
@@ -14,7 +16,7 @@ use echoic_core::{
     event::{ExchangeId, Micros},
     exchange::Exchange,
     filter::Filter,
-    store::{ConversationPage, Found, Order, Page, Store},
+    store::{ConversationPage, Found, ListedConversation, Order, Page, Store},
 };
 use echoic_recorder::wall_clock_now;
 use tokio::runtime::{Builder, Runtime};
@@ -27,6 +29,7 @@ use crate::{
     cli::LogArgs,
     exit::{CliError, CommandResult, Exit},
     pretty, stdout_reader,
+    store_url::StoreUrl,
     term::{self, OutputError, Payload},
 };
 
@@ -41,22 +44,21 @@ const GAPS_MAX: usize = 5;
 
 /// Lists, shows, counts or follows the exchanges that match the filter.
 pub(crate) fn run(args: &LogArgs) -> CommandResult {
-    let filter = question::filter(&args.filter)?;
-    if args.follow {
-        question::check_follow(&filter)?;
+    if let Some(verb) = &args.verb {
+        return verbs::run(verb);
     }
-    let log = Log {
-        runtime: Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .map_err(CliError::system)?,
-        store: args.store.open_to_read()?,
-        filter,
-    };
+    let log = Log::new(&args.filter, &args.store)?;
+    if args.follow {
+        question::check_follow(&log.filter)?;
+    }
     let done = if args.count {
         log.count(args)
+    } else if let Some(path) = &args.export {
+        let limits = Limits::new(args.last, log.filter.limit(), false);
+        log.export(path, &limits)
     } else {
-        let mut printer = Printer::new(Form::of(args), Payload::new(args.json));
+        let form = Form::of(&args.form);
+        let mut printer = Printer::new(form, Payload::new(args.form.json));
         let limits = Limits::new(args.last, log.filter.limit(), printer.is_list_on_terminal());
         log.list_and_follow(&mut printer, &limits, args.follow)
     };
@@ -67,6 +69,8 @@ struct Log {
     runtime: Runtime,
     store: Arc<dyn Store>,
     filter: Filter,
+    /// The first argument of the filter.
+    first_word: Option<String>,
 }
 
 /// The reason why a command stopped early.
@@ -85,13 +89,25 @@ impl Stop {
 }
 
 impl Log {
+    /// Parses the words of the filter and opens the store.
+    fn new(words: &[String], store: &StoreUrl) -> Result<Self, CliError> {
+        let filter = question::filter(words)?;
+        let runtime = Builder::new_current_thread().enable_time().build();
+        Ok(Self {
+            runtime: runtime.map_err(CliError::system)?,
+            store: store.open_to_read()?,
+            filter,
+            first_word: words.first().cloned(),
+        })
+    }
+
     fn count(&self, args: &LogArgs) -> Result<Exit, Stop> {
         let count = self
             .runtime
             .block_on(self.store.count(&self.filter, wall_clock_now()))
             .map_err(CliError::from)?;
         let limits = Limits::new(args.last, self.filter.limit(), false);
-        let mut payload = Payload::new(args.json);
+        let mut payload = Payload::new(args.form.json);
         payload.line(format_args!("{}", count.min(limits.listed)))?;
         payload.flush()?;
         self.gaps(None)?;
@@ -139,6 +155,32 @@ impl Log {
         Ok(Exit::Done)
     }
 
+    /// Returns the newest conversations without an exchange that the filter selects. The store knows nothing of their labels.
+    fn without_exchange(&self, limit: usize) -> Result<Vec<ListedConversation>, Stop> {
+        let mut page = ConversationPage {
+            order: Order::NewestFirst,
+            beyond: None,
+            limit,
+            now: wall_clock_now(),
+            without_exchanges: true,
+        };
+        let mut all = Vec::new();
+        loop {
+            let found = self
+                .runtime
+                .block_on(self.store.conversations(&self.filter, page))
+                .map_err(CliError::from)?;
+            let selects =
+                |one: &ListedConversation| self.filter.matches(&one.conversation, page.now);
+            all.extend(found.conversations.into_iter().filter(selects));
+            if all.len() >= limit || found.next.is_none() {
+                all.truncate(limit);
+                return Ok(all);
+            }
+            page.beyond = found.next;
+        }
+    }
+
     /// Reports conversations without an exchange (rejected, or closed before a request) if the filter is about how
     /// conversations end, and returns their number: as lines in a list, else only their number on standard error, since the
     /// output is JSON of exchanges.
@@ -151,18 +193,7 @@ impl Log {
         if !self.filter.is_about_conversations() || limit == 0 {
             return Ok(0);
         }
-        let page = ConversationPage {
-            order: Order::NewestFirst,
-            beyond: None,
-            limit,
-            now: wall_clock_now(),
-            without_exchanges: true,
-        };
-        let found = self
-            .runtime
-            .block_on(self.store.conversations(&self.filter, page))
-            .map_err(CliError::from)?
-            .conversations;
+        let found = self.without_exchange(limit)?;
         match printer {
             Some(printer) if printer.form != Form::Json => {
                 let mut conversations = found.iter().rev().map(|listed| &listed.conversation);
@@ -174,15 +205,17 @@ impl Log {
                 if let Some(printer) = printer {
                     printer.left_over(found.iter().rev().map(|listed| &listed.conversation))?;
                 }
-                let more = if found.len() == LISTED_MAX {
-                    "or more "
-                } else {
-                    ""
-                };
-                term::note(&format!(
-                    "{} {more}conversations without an exchange match too; --show lists them",
-                    found.len()
-                ));
+                term::note(&match found.len() {
+                    1 => {
+                        "1 conversation without an exchange matches too; --show lists it".to_owned()
+                    }
+                    n => {
+                        let more = if n == LISTED_MAX { "or more " } else { "" };
+                        format!(
+                            "{n} {more}conversations without an exchange match too; --show lists them"
+                        )
+                    }
+                });
             }
         }
         Ok(found.len() as u64)
@@ -231,6 +264,7 @@ impl Log {
             let page = Page {
                 order,
                 beyond,
+                until: None,
                 limit: PAGE.min(usize::try_from(left).unwrap_or(PAGE)),
                 now: wall_clock_now(),
             };

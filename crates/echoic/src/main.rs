@@ -4,24 +4,32 @@
 
 mod bench;
 mod cli;
+mod client_record;
 mod connect;
+mod console;
 mod exit;
 mod explain;
 mod file_size;
+mod keeper;
 mod limits;
 mod local_time;
 mod log;
 mod manual;
+mod password;
 mod pretty;
 mod probe;
+mod runtime_directory;
 mod serve;
+mod service_choice;
 mod signals;
 mod status;
+mod status_line;
 mod stdio;
 mod stdout_reader;
 mod store_url;
 mod term;
 mod trace;
+mod work;
 
 use std::process::ExitCode;
 
@@ -36,7 +44,7 @@ fn main() -> ExitCode {
     match result {
         Ok(exit) => exit.into(),
         Err(CliError { exit, why }) => {
-            term::note(&format!("echoic: {why}"));
+            term::note(&term::without_logins(&format!("echoic: {why}")));
             exit.into()
         }
     }
@@ -50,6 +58,9 @@ fn run(verb: Verb) -> CommandResult {
         Verb::Probe(args) => probe::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::Log(args) => log::run(&args),
+        Verb::Console(args) => console::run(&args),
+        Verb::Work(args) => work::run(&args),
+        Verb::Keeper(args) => keeper::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Limits(args) => limits::run(&args),
         Verb::Completions(args) => manual::completions(&args),

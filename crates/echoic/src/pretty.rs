@@ -6,10 +6,12 @@ mod whole;
 
 use std::fmt::Write;
 
+pub(crate) use echoic_core::units::counted as count;
 use echoic_core::{
+    client_hello::begins_as_tls,
     escape::fit,
-    event::{Micros, Outcome, Role},
-    exchange::{Conversation, Exchange},
+    event::{ClientCertificate, Micros, Outcome, Role, TlsInfo},
+    exchange::{Conversation, Exchange, TAG_TLS},
     filter::{Filter, Side},
     store::Gap,
 };
@@ -43,25 +45,34 @@ pub(crate) fn line(exchange: &Exchange, columns: &Columns, filter: Option<&Filte
     };
     let Exchange { request, reply, .. } = exchange;
     let request = side('▸', request, hit(Side::Request, request), width);
-    // What went wrong stands with the reply, or in its place, so that the columns keep theirs.
-    let beside = if reply.is_empty() {
-        0
-    } else {
-        SIDE_NOTED_MIN + 2
+    // What went wrong and the tags stand with the reply, or in its place, so that the columns keep theirs.
+    let room = match reply.len() {
+        0 => width,
+        _ => width.saturating_sub(SIDE_NOTED_MIN + 2),
     };
-    let notes = fit(notes(exchange).as_bytes(), width.saturating_sub(beside)).0;
-    let room = match notes.len() {
+    let outcome = fit(outcome(exchange).as_bytes(), room).0;
+    let beside = outcome.len() + usize::from(!outcome.is_empty());
+    let tags = tags_within(exchange, room.saturating_sub(beside));
+    let between = if outcome.is_empty() || tags.is_empty() {
+        ""
+    } else {
+        " "
+    };
+    let taken = outcome.len() + between.len() + tags.width();
+    let room = match taken {
         0 => width,
         taken => width.saturating_sub(taken + 2).max(SIDE_NOTED_MIN),
     };
     let mut reply = side('◂', reply, hit(Side::Reply, reply), room);
-    if !notes.is_empty() && !reply.is_empty() {
+    if taken > 0 && !reply.is_empty() {
         reply += "  ";
     }
     let request = padded(&request, width);
-    let rest = padded(&notes, width.saturating_sub(reply.width()));
-    let sides =
-        format!("{RECEIVED}{request}{RECEIVED:#} {SENT}{reply}{SENT:#}{ERROR}{rest}{ERROR:#}");
+    let rest = width.saturating_sub(reply.width() + outcome.len() + between.len());
+    let rest = padded(&tags, rest);
+    let sides = format!(
+        "{RECEIVED}{request}{RECEIVED:#} {SENT}{reply}{SENT:#}{ERROR}{outcome}{ERROR:#}{between}{DIMMED}{rest}{DIMMED:#}"
+    );
     let head = columns.head(exchange.at, exchange.conversation.id);
     if columns.is_narrow() {
         return format!("{head}{sides}");
@@ -70,22 +81,73 @@ pub(crate) fn line(exchange: &Exchange, columns: &Columns, filter: Option<&Filte
     format!("{head}{sides} {DIMMED}{latency:>LATENCY$}{DIMMED:#}")
 }
 
-/// The outcome of an exchange unless it is ok, and its tags.
-fn notes(exchange: &Exchange) -> String {
-    let outcome = match exchange.outcome {
-        Outcome::Ok => None,
-        Outcome::Unanswered => Some("unanswered"),
-        Outcome::Withheld => Some("withheld"),
-        Outcome::Unsent => Some("not sent in full"),
+/// The outcome of an exchange unless it is ok.
+fn outcome(exchange: &Exchange) -> &'static str {
+    match exchange.outcome {
+        Outcome::Ok => "",
+        Outcome::Unanswered => "unanswered",
+        Outcome::Withheld => "withheld",
+        Outcome::Unpaired => "unpaired",
+        Outcome::Unsent => "not sent in full",
+    }
+}
+
+/// `[bug, http]`, or nothing: without the brackets a tag reads like the end of a reply. Where they do not fit, there are none, so
+/// that more of the tags is there.
+fn tags_within(exchange: &Exchange, columns: usize) -> String {
+    let tags = exchange.tags().map(|tag| hint(exchange, tag));
+    let tags = tags.collect::<Vec<_>>().join(", ");
+    let (shown, taken) = fit(tags.as_bytes(), columns.saturating_sub("[]".len()));
+    if taken < tags.len() {
+        fit(tags.as_bytes(), columns).0
+    } else if tags.is_empty() {
+        String::new()
+    } else {
+        format!("[{shown}]")
+    }
+}
+
+/// Explains a tag that echoic gives.
+fn hint<'a>(exchange: &Exchange, tag: &'a str) -> &'a str {
+    if tag == TAG_TLS && begins_as_tls(&exchange.request) {
+        "tls on a plain port"
+    } else {
+        tag
+    }
+}
+
+/// `TLS 1.3, TLS13_AES_256_GCM_SHA384, server name localhost, ALPN h2, client certificate CN=alice (SHA-256 ab12…)`
+pub(crate) fn tls(tls: &TlsInfo) -> String {
+    let TlsInfo {
+        version,
+        cipher,
+        sni,
+        alpn,
+        client,
+        failure,
+    } = tls;
+    let mut text = match version {
+        Some(version) => format!("TLS {version}"),
+        None => "TLS".to_owned(),
     };
-    let notes: Vec<&str> = outcome.into_iter().chain(exchange.tags()).collect();
-    notes.join(", ")
+    for (what, value) in [("", cipher), ("server name ", sni), ("ALPN ", alpn)] {
+        if let Some(value) = value {
+            let _ = write!(text, ", {what}{value}");
+        }
+    }
+    if let Some(ClientCertificate { subject, sha256 }) = client {
+        let _ = write!(text, ", client certificate {subject} (SHA-256 {sha256})");
+    }
+    if let Some(failure) = failure {
+        let _ = write!(text, ", handshake failed: {failure}");
+    }
+    text
 }
 
 fn tags(exchange: &Exchange) -> String {
     let mut text = String::new();
     for tag in exchange.tags() {
-        let _ = write!(text, "  {ERROR}{tag}{ERROR:#}");
+        let _ = write!(text, "  {ERROR}{}{ERROR:#}", sanitize(hint(exchange, tag)));
     }
     text
 }
@@ -118,8 +180,13 @@ pub(crate) fn ended(conversation: &Conversation, columns: &Columns) -> String {
     } else {
         ERROR
     };
+    let failure = conversation
+        .tls
+        .as_ref()
+        .and_then(|tls| tls.failure.as_deref());
+    let failure = failure.map_or(String::new(), |why| format!(" ({})", sanitize(why)));
     format!(
-        "{}{style}{ending}{}{style:#}",
+        "{}{style}{ending}{}{failure}{style:#}",
         columns.head(*at, conversation.id),
         left_over::at_end(conversation)
     )
@@ -136,14 +203,17 @@ pub(crate) fn conversation_without_exchange(
         remote,
         endpoint_info,
         ended,
+        tls,
         ..
     } = conversation;
+    let failure = tls.as_ref().and_then(|tls| tls.failure.as_deref());
+    let failure = failure.map_or(String::new(), |why| format!(" ({})", sanitize(why)));
     let ending = match ended {
         Some((_, ending)) => format!("{ending}{}", left_over::at_end(conversation)),
         None => "open".to_owned(),
     };
     format!(
-        "{}{} → {} {}: {ending}",
+        "{}{} → {} {}: {ending}{failure}",
         columns.head(*opened, *id),
         sanitize(remote),
         sanitize(&endpoint_info.name),
@@ -180,10 +250,11 @@ pub(crate) fn failing(failure: &Failure) -> String {
 /// `recording again; 5 exchanges since 12:04:11.730 are lost`
 pub(crate) fn recording_again(since: Micros, lost: u64) -> String {
     let since = moment(since);
+    let exchanges = count(lost, "exchange");
     match lost {
         0 => format!("recording again; nothing since {since} is lost"),
-        1 => format!("recording again; 1 exchange since {since} is lost"),
-        _ => format!("recording again; {lost} exchanges since {since} are lost"),
+        1 => format!("recording again; {exchanges} since {since} is lost"),
+        _ => format!("recording again; {exchanges} since {since} are lost"),
     }
 }
 
@@ -193,12 +264,6 @@ fn service(conversation: &Conversation) -> &str {
         Role::Server => &conversation.endpoint_info.service,
         Role::Client => "client",
     }
-}
-
-/// `1 exchange`, `2 exchanges`
-pub(crate) fn count(n: u64, what: &str) -> String {
-    let more = if n == 1 { "" } else { "s" };
-    format!("{n} {what}{more}")
 }
 
 /// `82 µs`, `1.2 ms`, `3.4 s`: rounded, half up, as a filter with `lat:` reads it.

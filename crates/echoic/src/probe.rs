@@ -3,6 +3,7 @@
 mod args;
 mod json;
 mod text;
+mod tls;
 mod words;
 
 use std::time::{Duration, Instant};
@@ -51,14 +52,17 @@ async fn probe_all(plan: &Plan, exit: &mut Exit) -> Result<(), OutputError> {
             all: plan.all,
             count: plan.count,
             check: plan.check.clone(),
+            tls: target.tls.clone(),
             wait: plan
                 .wait
                 .map(|wait| wait.saturating_sub(began.elapsed()).max(least)),
             explain: plan.explain.then(explain::on_stderr),
+            ..ProbeOptions::default()
         };
         let Target {
             endpoint,
             port_assumed,
+            ..
         } = target;
         let report = probe(endpoint, &options).await;
         let mut verdict = report.verdict();
@@ -95,7 +99,8 @@ fn next_step(advice: Advice) -> &'static str {
 
 fn exit_code(state: State) -> Exit {
     match state {
-        State::Reachable | State::Open | State::Ready => Exit::Done,
+        State::Reachable | State::Open | State::Ready | State::Trusted => Exit::Done,
+        State::Untrusted | State::HandshakeFailed => Exit::Handshake,
         State::NotReady => Exit::NotMet,
         State::NotResolved => Exit::NotResolved,
         State::Refused | State::Closed | State::Unreachable => Exit::Refused,

@@ -1,5 +1,8 @@
 //! `echoic serve`: opens the store and the endpoints, serves, drains and reports.
 
+mod call;
+mod console;
+mod control;
 mod notify;
 mod plan;
 mod planes;
@@ -7,10 +10,13 @@ mod report;
 mod show;
 mod status;
 mod stop;
+mod terminal;
+mod tls;
 
 use std::{
     future::Future,
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::{
         Arc,
@@ -20,28 +26,37 @@ use std::{
     time::{Duration, Instant},
 };
 
-use echoic_core::store::{Retention, Store};
+use echoic_core::{
+    event::ServerInfo,
+    store::{Retention, Store},
+    view::EventJson,
+};
+use echoic_nats::{Connection, Controlled};
 use echoic_recorder::{Recorder, Watcher, wall_clock_now};
 use echoic_server::{Drained, Listening, Server};
 use echoic_wire::Listener;
 use tokio::{
     select,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
     task::{JoinError, JoinHandle},
     time::timeout,
 };
 
 use self::{
+    control::ServeControl,
     plan::{Events, Plan},
     planes::Planes,
     show::announce,
     status::ServerState,
     stop::StopRequests,
+    terminal::{Activity, RunningKeys},
 };
 use crate::{
     cli::ServeArgs,
+    console::{OpenConsole, RunningConsole},
     exit::{CliError, CommandResult, Exit},
+    service_choice::client_name,
     store_url::{self, STORE_DEADLINE},
     term,
 };
@@ -52,8 +67,12 @@ const PRINT_STALL_MAX: Duration = Duration::from_secs(1);
 /// Longest time at shutdown to print the remaining events.
 const PRINT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// At a stop at once, time for the conversations to be cut, and again for what is recorded to be committed.
-const ABORT_DEADLINE: Duration = Duration::from_millis(500);
+/// At a stop at once, longest time until the conversations are cut and what is recorded is committed. It takes a few
+/// milliseconds, but on a loaded machine a process may wait long for its turn.
+const ABORT_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The part of it in which the conversations are to be cut.
+const CUT_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Interval of applying the retention.
 const PRUNE_EVERY: Duration = Duration::from_mins(1);
@@ -77,6 +96,11 @@ fn cannot_start(why: &io::Error) -> CliError {
 async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> CommandResult {
     let mut stop = StopRequests::listen(plan.exit_with_stdin).map_err(|why| cannot_start(&why))?;
     let asked = signal(SignalKind::user_defined1()).map_err(|why| cannot_start(&why))?;
+    let store = select! {
+        biased;
+        opened = store_url::open_remote(&plan.store) => opened?.or(store),
+        () = stop.requested() => return Ok(Exit::Interrupted),
+    };
     let (recorder, task) = Recorder::new(store.clone(), plan.recorder).await?;
     let recording = tokio::spawn(task.run());
     let started = select! {
@@ -85,7 +109,7 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Co
         // A name may take seconds to resolve.
         () = stop.requested() => Err(Ok(Exit::Interrupted)),
     };
-    let (server, asking, showing) = match started {
+    let started = match started {
         Ok(started) => started,
         Err(end) => {
             // Nothing was recorded: close the recorder and remove a file made for this run.
@@ -94,37 +118,132 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Co
             return end;
         }
     };
-    let state = Arc::new(ServerState::new(&plan, &server, recorder.clone()));
-    let mut background = watch(&plan, store.clone(), planes, &state);
-    background.push(tokio::spawn(status::print_at(asked, Arc::clone(&state))));
-    if let Some(listener) = asking {
-        background.push(tokio::spawn(status::answer(listener, Arc::clone(&state))));
-    }
-    state.set_ready();
+    let run = Run {
+        plan,
+        store,
+        planes,
+        recorder,
+        recording,
+        stop,
+    };
+    run.until_stopped(started, asked).await
+}
 
-    // The acceptor runs on the first worker: with one worker, a connection never changes threads.
-    let (drain, draining) = oneshot::channel::<()>();
-    let mut serving = planes.workers[0].spawn(server.run(async { _ = draining.await }));
-    let Some(drained) = until_drained(&mut serving, drain, &mut stop, &state).await else {
-        serving.abort();
-        let _ = timeout(ABORT_DEADLINE, serving).await;
-        recorder.close(recording, ABORT_DEADLINE).await;
-        end(background).await;
-        return Ok(report::stopped_at_once(&plan, &recorder));
-    };
-    let drained = drained.map_err(CliError::system)?;
-    let closing = async {
-        recorder.close(recording, STORE_DEADLINE).await;
-        end(background).await;
-        let closed = store_url::close(store).await;
-        showing.await;
-        closed
-    };
-    let closed = select! {
-        closed = closing => closed,
-        () = stop.at_once() => return Ok(report::stopped_at_once(&plan, &recorder)),
-    };
-    Ok(report::end(&plan, &recorder, drained, closed.err()))
+/// A server that runs, with all that it uses.
+struct Run<'a> {
+    plan: Plan,
+    store: Option<Arc<dyn Store>>,
+    planes: &'a Planes,
+    recorder: Recorder,
+    recording: JoinHandle<()>,
+    stop: StopRequests,
+}
+
+impl Run<'_> {
+    /// Serves until a request to stop, drains, and reports.
+    async fn until_stopped(mut self, started: Started, asked: Signal) -> CommandResult {
+        let Started {
+            server,
+            asking,
+            on,
+            console,
+            activity,
+            showing,
+        } = started;
+        let url = console.as_ref().map(OpenConsole::url);
+        let state = Arc::new(ServerState::new(
+            &self.plan,
+            &server,
+            self.recorder.clone(),
+            url,
+        ));
+        let address = console.as_ref().map(OpenConsole::address);
+        let control = (address.is_some() || on.is_some()).then(|| self.control(&server, address));
+        let console = self.serve_console(console, control.clone());
+        let mut background = watch(&self.plan, self.store.clone(), self.planes, &state);
+        background.push(tokio::spawn(status::print_at(asked, Arc::clone(&state))));
+        if let Some((on, control)) = on.zip(control.clone()) {
+            let server = Arc::clone(self.recorder.server());
+            background.push(tokio::spawn(obey(on, server, control)));
+        }
+        if let Some(listener) = asking {
+            background.push(tokio::spawn(status::answer(listener, Arc::clone(&state))));
+        }
+        state.set_ready();
+        // Held to the end: it restores the terminal.
+        let _keys = activity.and_then(|activity| self.read_keys(&state, activity));
+
+        // The acceptor runs on the first worker: with one worker, a connection never changes threads.
+        let (drain, draining) = oneshot::channel::<()>();
+        let (cut, cutting) = oneshot::channel::<()>();
+        let serving = server.run_until(async { _ = draining.await }, async { _ = cutting.await });
+        let mut serving = self.planes.workers[0].spawn(serving);
+        let drained = until_drained(&mut serving, drain, &mut self.stop, &state).await;
+        let Some(drained) = drained else {
+            drop(cut);
+            cut_and_close(serving, &self.recorder, self.recording).await;
+            end(background).await;
+            return Ok(report::stopped_at_once(&self.plan, &self.recorder));
+        };
+        let drained = drained.map_err(CliError::system)?;
+        if let Some(control) = &control {
+            control.stop_calls().await;
+        }
+        let closing = async {
+            self.recorder.close(self.recording, STORE_DEADLINE).await;
+            // Last, so that its page has seen the drain; and before the store, which it reads.
+            if let Some(console) = console {
+                console.stop().await;
+            }
+            end(background).await;
+            let closed = store_url::close(self.store).await;
+            showing.await;
+            closed
+        };
+        let closed = select! {
+            closed = closing => closed,
+            () = self.stop.at_once() => {
+                return Ok(report::stopped_at_once(&self.plan, &self.recorder));
+            }
+        };
+        let called = control.map_or(0, |control| control.recorded());
+        let (plan, recorder) = (&self.plan, &self.recorder);
+        Ok(report::end(plan, recorder, drained, called, closed.err()))
+    }
+
+    /// Returns what consoles act through. `console` is the address of the server's own.
+    fn control(&self, server: &Server, console: Option<SocketAddr>) -> Arc<ServeControl> {
+        let (server, recorder) = (server.control(), self.recorder.clone());
+        Arc::new(ServeControl::new(&self.plan, server, recorder, console))
+    }
+
+    /// Starts to serve the console, if its socket is open.
+    fn serve_console(
+        &self,
+        console: Option<OpenConsole>,
+        control: Option<Arc<ServeControl>>,
+    ) -> Option<RunningConsole> {
+        let (console, store) = console.zip(self.store.clone())?;
+        let recorder = self.recorder.clone();
+        Some(console::start(
+            &self.plan, console, store, recorder, control?,
+        ))
+    }
+
+    /// Starts to read keys. Without them the server is the same.
+    fn read_keys(&self, state: &Arc<ServerState>, activity: Arc<Activity>) -> Option<RunningKeys> {
+        RunningKeys::start(Arc::clone(state), activity, self.stop.key())
+            .inspect_err(|error| tracing::warn!("keys are not read: {error}"))
+            .ok()
+    }
+}
+
+/// Does what consoles elsewhere ask for, until it is aborted.
+async fn obey(on: Connection, server: Arc<ServerInfo>, control: Arc<ServeControl>) {
+    match Controlled::subscribe(&on, server, control).await {
+        Ok(controlled) => controlled.serve().await,
+        Err(error) => tracing::error!("consoles elsewhere do not find this server: {error}"),
+    }
 }
 
 /// Starts the tasks that watch over the store and the workers.
@@ -143,29 +262,62 @@ fn watch(
             plan.show.quiet,
         )),
     ];
+    if !plan.tls.is_empty() {
+        tasks.push(tokio::spawn(plan.tls.watch(plan.show.quiet)));
+    }
     if let Some(store) = store {
         tasks.push(tokio::spawn(prune(store, plan.retention)));
     }
     tasks
 }
 
-/// Opens the endpoints, reports them, and starts to print events. Returns the server, the socket that `echoic status` asks
-/// at, and a future that is ready when everything is printed.
-async fn start(
-    plan: &Plan,
-    recorder: &Recorder,
-    planes: &Planes,
-) -> Result<(Server, Option<Listener>, Printed), CliError> {
+/// A server that is about to run.
+struct Started {
+    server: Server,
+    /// The socket that `echoic status` asks at.
+    asking: Option<Listener>,
+    /// Where consoles elsewhere find it.
+    on: Option<Connection>,
+    console: Option<OpenConsole>,
+    /// What the printer shares with the keys, if keys are read.
+    activity: Option<Arc<Activity>>,
+    /// Ready when everything is printed.
+    showing: Printed,
+}
+
+/// Opens the endpoints and the console, reports them, and starts to print events.
+async fn start(plan: &Plan, recorder: &Recorder, planes: &Planes) -> Result<Started, CliError> {
+    for service in plan.remote_services.iter() {
+        service.connect(&client_name("serve")).await?;
+    }
     // A watcher makes the recorder collect events even without a store, so there is none unless events are shown.
     let watcher = (plan.show.events != Events::None).then(|| recorder.watch());
+    let on = match &plan.on {
+        Some(nats) => Some(Connection::open(nats.url(), &client_name("serve")).await?),
+        None => None,
+    };
     let server = open(plan, recorder.clone(), planes).await?;
+    let console = console::open(plan)?;
     let asking = status::open(&plan.store).await;
     let addresses = server.listening_at();
     if !plan.show.quiet {
         announce(plan, &addresses);
     }
-    let showing = show(plan, &addresses, watcher).map_err(|why| cannot_start(&why))?;
-    Ok((server, asking, Box::pin(showing)))
+    if let Some(console) = &console {
+        console.announce(plan.show.quiet);
+    }
+    let event = console.as_ref().map(OpenConsole::event);
+    let activity = terminal::is_wanted(plan).then(|| Arc::new(Activity::new()));
+    let showing = show(plan, &addresses, event, activity.clone(), watcher)
+        .map_err(|why| cannot_start(&why))?;
+    Ok(Started {
+        server,
+        asking,
+        on,
+        console,
+        activity,
+        showing: Box::pin(showing),
+    })
 }
 
 /// Ready when everything is printed.
@@ -193,6 +345,21 @@ async fn until_drained(
         drained = serving => Some(drained),
         () = stop.at_once() => None,
     }
+}
+
+/// Stops at once: waits a short time until the conversations are cut, and then until their ends are recorded. What is not
+/// recorded by then counts as not recorded.
+async fn cut_and_close(
+    mut serving: JoinHandle<Drained>,
+    recorder: &Recorder,
+    recording: JoinHandle<()>,
+) {
+    let deadline = Instant::now() + ABORT_DEADLINE;
+    if timeout(CUT_DEADLINE, &mut serving).await.is_err() {
+        serving.abort();
+    }
+    let remaining = deadline.saturating_duration_since(Instant::now());
+    recorder.close(recording, remaining).await;
 }
 
 /// Aborts tasks and waits until they have ended, so that they hold nothing any more.
@@ -227,6 +394,8 @@ async fn open(plan: &Plan, recorder: Recorder, planes: &Planes) -> Result<Server
 fn show(
     plan: &Plan,
     addresses: &[Listening],
+    console: Option<EventJson<'static>>,
+    activity: Option<Arc<Activity>>,
     watcher: Option<Watcher>,
 ) -> io::Result<impl Future<Output = ()> + use<>> {
     let (done, mut printed) = oneshot::channel();
@@ -238,7 +407,9 @@ fn show(
         thread::Builder::new()
             .name("show".to_owned())
             .spawn(move || {
-                let printed = runtime.block_on(show::run(showing, &addresses, watcher, written));
+                let printed = runtime.block_on(show::run(
+                    showing, &addresses, console, activity, watcher, written,
+                ));
                 if let Err(why) = printed {
                     show::give_up(&why);
                 }
@@ -259,7 +430,7 @@ fn show(
 }
 
 /// Applies the retention until it is aborted.
-async fn prune(store: Arc<dyn Store>, retention: Retention) {
+pub(crate) async fn prune(store: Arc<dyn Store>, retention: Retention) {
     loop {
         match store.prune(retention, wall_clock_now()).await {
             Ok(0) => tokio::time::sleep(PRUNE_EVERY).await,

@@ -4,7 +4,7 @@
 //! that file is held, or for another store in the directory for such files (XDG Base Directory Specification).
 
 use std::{
-    env, fmt, fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     exit::{CliError, CommandResult, Exit},
-    pretty,
+    pretty, runtime_directory,
     store_url::StoreUrl,
     term::{self, Payload},
 };
@@ -83,8 +83,11 @@ pub(crate) struct ServerStatus {
     /// It drains.
     pub(crate) stopping: bool,
     pub(crate) listening: Vec<ListeningStatus>,
+    /// The URL of the web console, without its token; `None` if there is none.
+    #[serde(default)]
+    pub(crate) console: Option<String>,
     pub(crate) store: String,
-    /// Connections that are open, were accepted, and were rejected because of a limit.
+    /// Conversations that are open, were accepted, and were rejected because of a limit; those of datagram peers count too.
     pub(crate) open: u64,
     pub(crate) accepted: u64,
     pub(crate) rejected: u64,
@@ -117,10 +120,13 @@ impl fmt::Display for ServerStatus {
         for ListeningStatus { addr, svc } in &self.listening {
             writeln!(f, "listening on {addr} {svc}")?;
         }
+        if let Some(url) = &self.console {
+            writeln!(f, "console on {url}")?;
+        }
         writeln!(
             f,
             "{} open, {} accepted, {} rejected",
-            pretty::count(self.open, "connection"),
+            pretty::count(self.open, "conversation"),
             self.accepted,
             self.rejected
         )?;
@@ -200,7 +206,7 @@ impl Target {
     fn of_store(store: &StoreUrl) -> Result<Self, CliError> {
         let StoreUrl::Sqlite(path) = store else {
             return Err(CliError::usage(format!(
-                "invalid --store {store}: expected a file; with memory or none, name the process: echoic status PID"
+                "invalid --store {store}: expected a file; without one, name the process: echoic status PID"
             )));
         };
         let server = format!("the server that records in {}", path.display());
@@ -254,7 +260,7 @@ fn nothing_runs(store: &StoreUrl) -> CliError {
 pub(crate) fn own_socket(store: &StoreUrl) -> Option<PathBuf> {
     let beside = match store {
         StoreUrl::Sqlite(path) => beside(path),
-        StoreUrl::Memory | StoreUrl::None => None,
+        StoreUrl::Postgres(_) | StoreUrl::Nats(_) | StoreUrl::Memory | StoreUrl::None => None,
     };
     beside.or_else(|| in_runtime_directory(std::process::id()))
 }
@@ -276,12 +282,10 @@ fn holder(database: &Path) -> Option<u32> {
     fs::read_to_string(lock).ok()?.trim().parse().ok()
 }
 
-/// `$XDG_RUNTIME_DIR/echoic/PID.sock`. A relative path in the variable is invalid and ignored (XDG Base Directory
-/// Specification).
+/// `$XDG_RUNTIME_DIR/echoic/PID.sock`.
 fn in_runtime_directory(pid: u32) -> Option<PathBuf> {
-    let directory = PathBuf::from(env::var_os("XDG_RUNTIME_DIR")?);
-    let socket = directory.join("echoic").join(format!("{pid}.sock"));
-    (directory.is_absolute() && socket.as_os_str().len() <= PATH_BYTES_MAX).then_some(socket)
+    let socket = runtime_directory::file(pid, "sock")?;
+    (socket.as_os_str().len() <= PATH_BYTES_MAX).then_some(socket)
 }
 
 /// Returns the socket beside a database that the process has bound, by its open files and the table of sockets (proc(5)).

@@ -19,8 +19,11 @@ use rustix::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Unbuffered<F>(F);
 
+/// Standard input.
+pub(crate) type Input = Unbuffered<io::Stdin>;
+
 /// Returns standard input.
-pub(crate) fn input() -> Unbuffered<io::Stdin> {
+pub(crate) fn input() -> Input {
     Unbuffered(io::stdin())
 }
 
@@ -50,6 +53,18 @@ impl<F: AsFd> Unbuffered<F> {
                     Err(why) => return Err(why.into()),
                 },
                 done => return Ok(done?),
+            }
+        }
+    }
+}
+
+impl Input {
+    /// Waits until a read returns at once: with bytes, the end, or an error. Without a deadline, as a read.
+    pub(crate) fn wait(&self) -> io::Result<()> {
+        loop {
+            match poll(&mut [PollFd::new(&self.0, PollFlags::IN)], None) {
+                Err(Errno::INTR) => {}
+                done => return Ok(done.map(drop)?),
             }
         }
     }

@@ -10,21 +10,29 @@ use std::{
 };
 
 use echoic_core::{
-    store::{Durability, Retention, Store},
+    store::{Durability, Retention, Store, StoreError},
     units::{Bytes, Span, quoted},
 };
-use echoic_store::{MemoryStore, OnFileChange, SqliteReader, SqliteStore};
+use echoic_nats::{NatsUrl, RemoteStore};
+use echoic_store::{
+    MemoryStore, OnFileChange, PostgresMode, PostgresStore, PostgresUrl, SqliteReader, SqliteStore,
+    UrlError,
+};
 use tokio::time::timeout;
 
-use crate::{exit::CliError, term};
+use crate::{exit::CliError, password, service_choice::client_name, term};
 
 /// The location of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StoreUrl {
     /// A file of SQLite: a path, or `sqlite:PATH`.
     Sqlite(PathBuf),
+    /// A database of PostgreSQL: `postgres://…`.
+    Postgres(Box<PostgresUrl>),
     /// The memory of the process: `memory`.
     Memory,
+    /// A stream of NATS, from which `echoic keep` writes the record elsewhere: `nats://HOST:PORT/STREAM`.
+    Nats(NatsUrl),
     /// No store: `none`.
     None,
 }
@@ -35,7 +43,7 @@ const MEMORY_BYTES_MAX: u64 = 256 << 20;
 /// Time a store has to commit the last batches, and again to close.
 pub(crate) const STORE_DEADLINE: Duration = Duration::from_secs(10);
 
-const EXPECTED: &str = "expected a path, sqlite:PATH, memory or none";
+const EXPECTED: &str = "expected a path, sqlite:PATH, postgres://USER@HOST:PORT/DATABASE, nats://HOST:PORT/STREAM, memory or none";
 
 impl FromStr for StoreUrl {
     type Err = String;
@@ -45,6 +53,13 @@ impl FromStr for StoreUrl {
             ("" | "sqlite:", ..) => Err(format!("invalid store {text:?}: {EXPECTED}")),
             ("none", ..) => Ok(Self::None),
             ("memory", ..) => Ok(Self::Memory),
+            (_, Some(("postgres" | "postgresql", _)), _) => {
+                postgres(text).map(|url| Self::Postgres(Box::new(url)))
+            }
+            (_, Some(("nats", _)), _) => {
+                let url = text.parse::<NatsUrl>();
+                url.map(Self::Nats).map_err(|error| error.to_string())
+            }
             (_, Some((scheme, _)), _) if is_scheme(scheme) => Err(format!(
                 "invalid store {scheme}://: not supported in this version; {EXPECTED}"
             )),
@@ -53,12 +68,41 @@ impl FromStr for StoreUrl {
     }
 }
 
+/// Parses the URL of a database. No error contains its password.
+fn postgres(text: &str) -> Result<PostgresUrl, String> {
+    let mut url: PostgresUrl = text.parse().map_err(|error: UrlError| match error {
+        UrlError::NoHost(_) => {
+            format!("invalid store: {error}; expected postgres://HOST:PORT/DATABASE, with USER:PASSWORD@ before the host")
+        }
+        UrlError::SslMode(_) | UrlError::Other { .. } => format!("invalid store: {error}"),
+    })?;
+    let found = if url.has_password() {
+        None
+    } else {
+        password::of(login(&url.login()))
+    };
+    if let Some(password) = found {
+        url.set_password(&password);
+    }
+    Ok(url)
+}
+
+fn login<'a>(of: &'a echoic_store::Login<'_>) -> password::Login<'a> {
+    password::Login {
+        host: &of.host,
+        port: of.port,
+        database: of.database,
+        user: of.user,
+    }
+}
+
 fn is_scheme(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 impl StoreUrl {
-    /// Opens the store for writing; only one process can hold it.
+    /// Opens the store for writing. Only one process can write a file; any number can write a database. A stream is opened by
+    /// [`open_remote`], when there is a runtime.
     pub(crate) fn open(&self, durability: Durability) -> Result<Option<Arc<dyn Store>>, CliError> {
         match self {
             Self::Sqlite(path) => {
@@ -66,20 +110,66 @@ impl StoreUrl {
                 warn_of_folder(path);
                 Ok(Some(Arc::new(store)))
             }
+            Self::Postgres(url) => {
+                let store = PostgresStore::open(url, PostgresMode::Write(durability))?;
+                Ok(Some(Arc::new(store)))
+            }
             Self::Memory => Ok(Some(Arc::new(MemoryStore::new(MEMORY_BYTES_MAX)))),
-            Self::None => Ok(None),
+            Self::Nats(_) | Self::None => Ok(None),
         }
     }
 
-    /// Opens the store for reading, also while a `serve` writes it.
-    pub(crate) fn open_to_read(&self) -> Result<Arc<dyn Store>, CliError> {
+    /// Opens the store for writing what other processes record. Only one process can write a file.
+    pub(crate) fn open_to_keep(&self, durability: Durability) -> Result<Arc<dyn Store>, CliError> {
         match self {
-            Self::Sqlite(path) => Ok(Arc::new(SqliteReader::open_observed(
-                path,
-                report_changes(),
-            )?)),
+            Self::Sqlite(path) => {
+                let store = SqliteStore::open_for_others(path, durability, report_changes())?;
+                warn_of_folder(path);
+                Ok(Arc::new(store))
+            }
+            Self::Postgres(url) => {
+                let store = PostgresStore::open(url, PostgresMode::Write(durability))?;
+                Ok(Arc::new(store))
+            }
+            Self::Memory | Self::Nats(_) | Self::None => Err(CliError::usage(format!(
+                "invalid --store {self}: expected a file or postgres://… to write to"
+            ))),
+        }
+    }
+
+    /// Whether the process that writes to the store can read it.
+    pub(crate) fn is_readable(&self) -> bool {
+        matches!(self, Self::Sqlite(_) | Self::Postgres(_) | Self::Memory)
+    }
+
+    /// Opens the store for reading, also while a `serve` writes it. What was opened is read to its end, and a search goes on in
+    /// the file that has taken its place.
+    pub(crate) fn open_to_read(&self) -> Result<Arc<dyn Store>, CliError> {
+        self.open_with(|path| SqliteReader::open_observed(path, report_changes()))
+    }
+
+    /// Opens the store for reading. Each call reads the file that is at the path then.
+    pub(crate) fn open_to_follow(&self) -> Result<Arc<dyn Store>, CliError> {
+        self.open_with(|path| SqliteReader::follow(path, report_changes()))
+    }
+
+    /// Opens what another process can read too: a file with `open_file`, or a database.
+    fn open_with(
+        &self,
+        open_file: impl FnOnce(&Path) -> Result<SqliteReader, StoreError>,
+    ) -> Result<Arc<dyn Store>, CliError> {
+        match self {
+            Self::Sqlite(path) => Ok(Arc::new(open_file(path)?)),
+            Self::Postgres(url) => {
+                let store = PostgresStore::open(url, PostgresMode::Read)?;
+                Ok(Arc::new(store))
+            }
+            Self::Nats(url) => Err(CliError::usage(format!(
+                "invalid --store {url}: {}; name the --store of `echoic keep`",
+                "a stream passes the record on, and is not read"
+            ))),
             Self::Memory | Self::None => Err(CliError::usage(
-                "invalid --store: expected a file; memory and none cannot be read by another process",
+                "invalid --store: expected a file or postgres://…; memory and none cannot be read by another process",
             )),
         }
     }
@@ -94,10 +184,21 @@ impl fmt::Display for StoreUrl {
                 let prefix = if is_plain { "" } else { "sqlite:" };
                 write!(f, "{prefix}{text}")
             }
+            Self::Postgres(url) => write!(f, "{url}"),
+            Self::Nats(url) => url.fmt(f),
             Self::Memory => f.write_str("memory"),
             Self::None => f.write_str("none"),
         }
     }
+}
+
+/// Opens the store if it is a stream of NATS.
+pub(crate) async fn open_remote(store: &StoreUrl) -> Result<Option<Arc<dyn Store>>, CliError> {
+    let StoreUrl::Nats(url) = store else {
+        return Ok(None);
+    };
+    let store = RemoteStore::open(url, &client_name("serve")).await?;
+    Ok(Some(Arc::new(store)))
 }
 
 /// Reports a file that is renamed or removed while it is open, also with `--quiet`: what follows is in another one.
@@ -193,6 +294,13 @@ mod tests {
         for (text, expected, printed) in [
             ("none", Ok(StoreUrl::None), "none"),
             ("memory", Ok(StoreUrl::Memory), "memory"),
+            (
+                "nats://me:hidden@host/record",
+                Ok(StoreUrl::Nats(
+                    "nats://me:hidden@host/record".parse().unwrap(),
+                )),
+                "nats://host:4222/record",
+            ),
             ("a/b.db", sqlite("a/b.db"), "a/b.db"),
             ("sqlite:a/b.db", sqlite("a/b.db"), "a/b.db"),
             ("sqlite:none", sqlite("none"), "sqlite:none"),
@@ -208,16 +316,37 @@ mod tests {
 
     #[test]
     fn unsupported_store_scheme_is_refused() {
-        for scheme in ["postgres", "postgresql", "nats", "sqlite"] {
+        for scheme in ["mysql", "redis", "sqlite"] {
             let refused = format!("{scheme}://host/x")
                 .parse::<StoreUrl>()
                 .unwrap_err();
             let expected = format!("invalid store {scheme}://");
             assert!(refused.contains(&expected), "{refused}");
         }
+        let refused = "nats://me:hidden@host".parse::<StoreUrl>().unwrap_err();
+        assert!(refused.contains("nats://HOST:PORT/NAME"), "{refused}");
+        assert!(!refused.contains("hidden"), "{refused}");
         for empty in ["", "sqlite:"] {
             let refused = empty.parse::<StoreUrl>().unwrap_err();
             assert!(refused.contains("expected a path"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn database_url_is_printed_without_its_password() {
+        let store: StoreUrl = "postgres://me:secret@127.0.0.1:5433/echoic"
+            .parse()
+            .unwrap();
+        assert_eq!(store.to_string(), "postgres://me@127.0.0.1:5433/echoic");
+        assert!(!format!("{store:?}").contains("secret"));
+        for (text, part) in [
+            ("postgres://me:secret@/echoic", "names no host"),
+            ("postgres://me:secret@host:port/echoic", "invalid URL"),
+        ] {
+            let refused = text.parse::<StoreUrl>().unwrap_err();
+            assert!(refused.starts_with("invalid store: "), "{refused}");
+            assert!(refused.contains(part), "{refused}");
+            assert!(!refused.contains("sec"), "{refused}");
         }
     }
 

@@ -7,14 +7,14 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
-use anstream::{AutoStream, stream::RawStream};
+use anstream::{AutoStream, ColorChoice, stream::RawStream};
 use anstyle::{AnsiColor, Style};
 use echoic_core::escape::{self, is_hidden};
 use serde::Serialize;
 
 use crate::{
     exit::{CliError, CommandResult, Exit},
-    stdio,
+    status_line, stdio,
 };
 
 /// Prints a message as a line on standard error. Write errors are ignored.
@@ -31,8 +31,10 @@ pub(crate) fn note_in_colour(text: &str) {
 
 /// Prints a text without a newline on standard error, for output that is redrawn. Write errors are ignored.
 pub(crate) fn draw(text: &str) {
-    let stderr = io::stderr().lock();
-    let _ = coloured(&stderr, stdio::errors()).write_all(text.as_bytes());
+    status_line::above(text.ends_with('\n'), || {
+        let stderr = io::stderr().lock();
+        let _ = coloured(&stderr, stdio::errors()).write_all(text.as_bytes());
+    });
 }
 
 /// Escapes control and hidden characters except newlines. For names and messages, which rarely contain any; bytes of peers
@@ -57,6 +59,21 @@ pub(crate) fn sanitize(text: impl Display) -> String {
     sanitized
 }
 
+/// Removes user and password from the URLs in a text: `nats://USER:PASSWORD@HOST` becomes `nats://HOST`. The text may repeat what was
+/// typed.
+pub(crate) fn without_logins(text: &str) -> String {
+    let is_end = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '\'' | '"' | '`');
+    let mut parts = text.split("://");
+    let mut without = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        without.push_str("://");
+        let end = part.find(is_end).unwrap_or(part.len());
+        let login = part[..end].rfind('@').map_or(0, |at| at + 1);
+        without.push_str(&part[login..]);
+    }
+    without
+}
+
 /// Returns whether a terminal would act on the character instead of showing it.
 fn is_control(c: char) -> bool {
     c != '\n' && (char::is_control(c) || is_hidden(c))
@@ -65,6 +82,11 @@ fn is_control(c: char) -> bool {
 /// Returns whether standard output is a terminal.
 pub(crate) fn is_on_terminal() -> bool {
     io::stdout().is_terminal()
+}
+
+/// Returns whether standard error is a terminal.
+pub(crate) fn is_stderr_on_terminal() -> bool {
+    io::stderr().is_terminal()
 }
 
 /// Returns standard output; colour codes are removed unless it is a terminal that supports them.
@@ -78,6 +100,14 @@ fn coloured(
     out: impl Write + Send + 'static,
 ) -> AutoStream<Box<dyn Write + Send>> {
     AutoStream::new(Box::new(out), AutoStream::choice(stream))
+}
+
+/// Returns the text dimmed, if standard error shows colours.
+pub(crate) fn dimmed(text: &str) -> String {
+    match AutoStream::choice(&io::stderr()) {
+        ColorChoice::Never => text.to_owned(),
+        _ => format!("{DIMMED}{text}{DIMMED:#}"),
+    }
 }
 
 /// The result of a command on standard output.

@@ -23,6 +23,7 @@ use tracing_subscriber::{
 };
 
 use crate::{
+    status_line::Above,
     stdio,
     term::{self, sanitize},
 };
@@ -51,9 +52,14 @@ pub(crate) fn start() {
         ));
         filter().parse_lossy("")
     });
+    // The client of NATS logs what it also returns as an error.
+    let filter = match "async_nats=off".parse() {
+        Ok(off) if !given.contains("async_nats") => filter.add_directive(off),
+        _ => filter,
+    };
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(stdio::errors)
+        .with_writer(|| Above(stdio::errors()))
         // Otherwise a failed write is reported by `eprintln!`, which panics where standard error cannot be written.
         .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())

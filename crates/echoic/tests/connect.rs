@@ -21,6 +21,10 @@ mod reader;
 mod record;
 #[path = "connect/scripted.rs"]
 mod scripted;
+#[path = "harness/terminal.rs"]
+mod terminal;
+#[path = "connect/terminal_input.rs"]
+mod terminal_input;
 
 use std::{
     io::{BufRead, BufReader},

@@ -23,7 +23,7 @@ use std::{
 
 use rustix::{
     fs::{Mode, OFlags, fcntl_setfl, mkfifoat},
-    process::Signal,
+    process::{Pid, Signal, kill_process},
 };
 
 use self::{
@@ -265,6 +265,50 @@ fn exhausted_local_ports_are_not_called_a_missing_route() {
             serve.stop();
         },
     );
+}
+
+/// Each connection that the generator closes holds its local port for a time.
+#[test]
+fn bench_names_the_want_of_local_ports() {
+    in_a_network("bench_names_the_want_of_local_ports", "", |network| {
+        fs::write("/proc/sys/net/ipv4/ip_local_port_range", "50000 50019").unwrap();
+        let serve = Serve::start(&["echo=:5000", "--store", "none"]);
+        let load = "--churn 1 -c 2 -d 1s --warmup 0 --no-floor --frame line -o json";
+        let ran = network.echoic(&format!("bench {} {load}", serve.at[0]));
+        let run: serde_json::Value = serde_json::from_slice(&ran.out).unwrap();
+        assert!(run["failures"]["no_port"].as_u64().unwrap() > 0, "{run}");
+        assert_eq!(run["failures"]["refused"], 0, "{run}");
+        assert_eq!(run["verdict"], "generator", "{run}");
+        let why = run["verdict_why"].as_str().unwrap();
+        assert!(why.contains("no free local port"), "{why}");
+        serve.stop();
+    });
+}
+
+/// Stopped within the run, and beyond its end.
+#[test]
+fn bench_that_was_stopped_says_so() {
+    let serve = Serve::start(&["echo=:0", "--store", "none"]);
+    let at = serve.at[0].to_string();
+    for length in ["4s", "1500ms"] {
+        let args = ["bench", &at, "-r", "100", "--frame", "line"];
+        let rest = ["-d", length, "--warmup", "0", "--no-floor", "-o", "json"];
+        let mut bench = serve.home.echoic(&[&args[..], &rest].concat());
+        bench.stdout(Stdio::piped()).stderr(Stdio::null());
+        let bench = bench.spawn().unwrap();
+        let pid = Pid::from_child(&bench);
+        thread::sleep(Duration::from_secs(1));
+        kill_process(pid, Signal::STOP).unwrap();
+        thread::sleep(Duration::from_millis(1500));
+        kill_process(pid, Signal::CONT).unwrap();
+        let ran = bench.wait_with_output().unwrap();
+        let run: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
+        assert_eq!(run["verdict"], "generator", "{run}");
+        let why = run["verdict_why"].as_str().unwrap();
+        assert!(why.contains("this generator did not run for 1."), "{why}");
+        assert!(run["generator"]["standstill"]["seconds"].as_f64() > Some(1.2));
+    }
+    serve.stop();
 }
 
 #[test]

@@ -205,7 +205,7 @@ fn log_examples_list_recorded_exchanges() {
     ]);
     for _ in 0..3 {
         let mut talk = Talk::to(serve.at[0]);
-        talk.ask("this is an error\n", "THIS IS AN ERROR\n");
+        talk.ask("this is an error: wait\n", "THIS IS AN ERROR: WAIT\n");
         drop(talk.finish());
     }
     for example in examples(&["log"]) {
@@ -220,6 +220,9 @@ fn log_examples_list_recorded_exchanges() {
         let shown = run(&mut shell(&serve.home, &example), b"").good();
         if example.contains("--count") {
             assert_eq!(shown, "3\n", "{example}");
+        } else if example.contains("--export") {
+            let exported = std::fs::read_to_string(serve.home.path().join("today.csv"));
+            assert!(exported.unwrap().contains("THIS IS AN ERROR"));
         } else {
             assert!(shown.contains("THIS IS AN ERROR"), "{example}: {shown}");
         }
@@ -288,6 +291,8 @@ fn help_is_wrapped_once_at_any_width() {
         "probe",
         "bench",
         "log",
+        "work",
+        "keep",
         "status",
         "limits",
         "completions",
@@ -340,13 +345,20 @@ fn log_examples_of_the_readme_find_exchanges() {
     for _ in 0..2 {
         drop(Talk::to(serve.at[1]).rest());
     }
-    Talk::to(serve.at[0]).ask("an error\n", "AN ERROR\n");
+    let mut talk = Talk::to(serve.at[0]);
+    talk.ask("login\n", "LOGIN\n");
+    talk.ask("an error\n", "AN ERROR\n");
+    drop(talk);
     let home = serve.home.clone();
     serve.stop();
     for example in examples {
         let line = example.replace(" -f", "");
         let found = run(&mut shell(&home, &line), b"").good();
-        assert!(!found.is_empty() && found != "0\n", "{example}: {found}");
+        let is_export = example.contains("--export") && home.path().join("today.csv").exists();
+        assert!(
+            is_export || !found.is_empty() && found != "0\n",
+            "{example}: {found}"
+        );
     }
 }
 

@@ -14,3 +14,5 @@ mod record;
 mod screen;
 #[path = "log/times.rs"]
 mod times;
+#[path = "log/verbs.rs"]
+mod verbs;

@@ -603,6 +603,8 @@ fn every_help_example_runs() {
         let examples = help
             .lines()
             .filter_map(|line| line.strip_prefix("  echoic probe "))
+            // tests/tls/probe.rs has peers for those of TLS.
+            .filter(|example| !example.starts_with("tls://"))
             .collect::<Vec<_>>();
         assert!(examples.len() >= 6, "{help}");
         for example in examples {
@@ -807,7 +809,7 @@ fn service_that_never_answers_is_not_ready_at_the_deadline() {
     let at = tcp_server(move |_, peer| held.push(peer));
     let since = Instant::now();
     let args = ["--wait", "700ms", "-w", "200ms", "--expect", "hello", &at];
-    let parts = ["not ready", "did not do so within", "still so at try"];
+    let parts = ["not ready", "no answer came within", "still so at try"];
     answers(&home, &args, 7, &parts);
     assert!(since.elapsed() < harness::SOON);
     // The last round is cut short by the end of the wait.
@@ -823,6 +825,48 @@ fn service_that_never_answers_is_not_ready_at_the_deadline() {
         peer.write_all(b": no\n").unwrap();
     });
     answers(&home, &["--expect", "/^OK$/", &at], 7, &["received OK: no"]);
+}
+
+#[test]
+fn unexpected_answer_is_asked_for_again_over_a_new_connection() {
+    let home = Home::new();
+    let mut held = Vec::new();
+    let at = tcp_server(move |number, mut peer| {
+        let answer = if number == 0 { "starting\n" } else { "up\n" };
+        peer.write_all(answer.as_bytes()).unwrap();
+        held.push(peer);
+    });
+    let args = ["--wait", "6", "-w", "20", "--expect", "up", &at];
+    let report = answers(&home, &args, 0, &["ready: ", "at try 2"]);
+    assert_eq!(report["answer"]["met"], true);
+    let args = ["--wait", "2500ms", "-w", "20", "--expect", "down", &at];
+    answers(&home, &args, 7, &["expected down, received up"]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = format!("udp://{}", socket.local_addr().unwrap());
+    thread::spawn(move || {
+        for answer in ["starting", "up"] {
+            let (_, from) = socket.recv_from(&mut [0; 9]).unwrap();
+            socket.send_to(answer.as_bytes(), from).unwrap();
+        }
+    });
+    let args = [
+        "--wait", "6", "-w", "20", "--send", "x", "--expect", "up", &at,
+    ];
+    answers(&home, &args, 0, &["ready: ", "at try 2"]);
+}
+
+#[test]
+fn wait_is_used_to_its_end() {
+    let home = Home::new();
+    let gone = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let at = gone.to_string();
+    let ran = home.run(&["probe", "--json", "--wait", "1200ms", &at]);
+    assert_eq!(ran.code, Some(4), "{ran:?}");
+    let waited = json(&ran)["waited_ms"].as_f64().unwrap();
+    assert!(waited >= 1150.0, "{waited}");
 }
 
 #[test]

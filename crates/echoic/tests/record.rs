@@ -490,7 +490,7 @@ print(c.recv(9))";
         assert_eq!(lines.count(), listed, "{filter}: {shown}");
         let ran = home.run(&["log", "--json", filter]);
         assert_eq!(
-            ran.err.contains("1 conversations without"),
+            ran.err.contains("1 conversation without"),
             listed == 1,
             "{filter}: {}",
             ran.err

@@ -116,7 +116,7 @@ fn signal_prints_the_text_of_status() {
     assert_eq!(shown[1..], printed[1..]);
     assert!(shown[0].starts_with("echoic ") && shown[0].contains(&serve.id().to_string()));
     assert!(
-        shown.contains(&"1 connection open, 1 accepted, 0 rejected".to_owned()),
+        shown.contains(&"1 conversation open, 1 accepted, 0 rejected".to_owned()),
         "{shown:?}"
     );
     // It serves on.

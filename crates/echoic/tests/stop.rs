@@ -5,6 +5,8 @@
     reason = "a test fails by panicking, and may print what it saw"
 )]
 
+#[path = "stop/cut.rs"]
+mod cut;
 mod harness;
 
 use std::{

@@ -22,36 +22,50 @@ use serde_json::Value;
 /// layer.
 const FLOORS: [&[&str]; 4] = [
     &["echoic-core", "echoic-plot"],
-    &["echoic-wire", "echoic-recorder", "echoic-store"],
-    &["echoic-service", "echoic-server", "echoic-client"],
+    &[
+        "echoic-wire",
+        "echoic-recorder",
+        "echoic-store",
+        "echoic-nats",
+    ],
+    &[
+        "echoic-service",
+        "echoic-server",
+        "echoic-client",
+        "echoic-console",
+    ],
     &["echoic"],
 ];
 
 /// Libraries whose use is confined, with the crates that may use them.
-const ONE_PLACE: [(&str, &[&str]); 5] = [
+const ONE_PLACE: [(&str, &[&str]); 8] = [
     (
         "tokio",
         &[
             "echoic-wire",
             "echoic-recorder",
+            // For its connections to PostgreSQL.
+            "echoic-store",
+            "echoic-nats",
             "echoic-server",
             "echoic-client",
+            "echoic-console",
             "echoic",
         ],
     ),
     ("socket2", &["echoic-wire"]),
+    ("async-nats", &["echoic-nats"]),
     ("rusqlite", &["echoic-store"]),
+    ("tokio-postgres", &["echoic-store"]),
     ("kuva", &["echoic-plot"]),
+    ("axum", &["echoic-console"]),
     ("clap", &["echoic"]),
 ];
 
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// Functions that may be longer, `file: name`, and why.
-const LONG_FUNCTIONS: [(&str, &str); 1] = [(
-    "crates/echoic-store/src/sqlite/reader.rs: read",
-    "one pass over rows; what it decides in between belongs together",
-)];
+const LONG_FUNCTIONS: [(&str, &str); 0] = [];
 
 const FILE_LINES_MAX: usize = 600;
 
@@ -401,8 +415,13 @@ fn check_call<'a>(words: impl Iterator<Item = &'a str>, verbs: &mut BTreeSet<Str
     let Some((verb, words)) = words.split_first() else {
         return;
     };
+    // The verbs of `log` have options of their own.
+    let of_log = words.first().filter(|_| *verb == "log");
+    let of_log = of_log.filter(|word| matches!(**word, "wait" | "tag" | "note" | "delete"));
     let help = Command::new(env!("CARGO_BIN_EXE_echoic"))
-        .args([verb, "--help"])
+        .arg(verb)
+        .args(of_log)
+        .arg("--help")
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&help.stdout);

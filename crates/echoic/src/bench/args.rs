@@ -11,16 +11,23 @@ use echoic_core::{
     framing::{Framing, FramingPair},
 };
 
+use echoic_wire::{TlsClient, TlsClientOptions};
+
 use super::{
     compare::CompareArgs, files::FileArgs, load::LoadArgs, payload::PayloadArgs, runs::RunArgs,
     target,
+};
+use crate::{
+    connect::{TlsArgs, tls_only},
+    term::sanitize,
 };
 
 /// Measure throughput and latency, and what limited them
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct BenchArgs {
-    /// Send requests here: 5000 or :5000 (this machine), HOST:PORT, udp://HOST:PORT, unix:PATH or unixgram:PATH
+    /// Send requests here: 5000 or :5000 (this machine), HOST:PORT, udp://HOST:PORT, tls://HOST:PORT, unix:PATH or
+    /// unixgram:PATH
     #[arg(value_name = "ENDPOINT")]
     endpoint: String,
 
@@ -34,11 +41,22 @@ pub(crate) struct BenchArgs {
     )]
     frame: FramingPair,
 
+    /// `frame` came from `ECHOIC_FRAME`.
+    #[arg(skip)]
+    pub(crate) frame_from_variable: bool,
+
     #[command(flatten)]
     pub(super) payload: PayloadArgs,
 
     #[command(flatten)]
     load: LoadArgs,
+
+    #[command(flatten)]
+    tls: TlsArgs,
+
+    /// Resume the TLS session of an earlier connection (with --churn). Without it, every handshake is a full one
+    #[arg(long, help_heading = "TLS (tls://)")]
+    tls_resume: bool,
 
     #[command(flatten)]
     runs: RunArgs,
@@ -79,6 +97,8 @@ Examples:
   echoic bench udp://:5000 -r 5k --slo 'loss<0.1%'    datagrams
   echoic bench :5000 --frame line -c 64 --steps '1k..20k:+1k@2s'
   echoic bench :5000 --frame line -c 64 --find max --slo 'p99<5ms, errors=0'
+  echoic bench tls://:5443 --ca ca.pem --frame line -c 8 --churn 1
+                                     full handshakes; --tls-resume: resumed
   echoic bench :5000 --frame line --from-store svc:upper --pace 2x
   echoic bench :5000 --frame line -c 8 -r 20k --report run.html
   echoic bench :5000 --against :6000 --frame line -c 8
@@ -90,9 +110,9 @@ was sent is printed too. Every reply is checked.
 
 Exit codes: 0 measured, and --assert and --slo hold; 2 usage; 3 name not
 resolved; 4 refused or unreachable; 5 timed out while connecting; 7 --assert or
---slo does not hold, or --find found no rate; 130 interrupted before the first
-result, or twice (the first Ctrl-C stops the load, waits at most 2s for replies
-and prints the result so far).";
+--slo does not hold, or --find found no rate; 8 TLS handshake failed; 130
+interrupted before the first result, or twice (the first Ctrl-C stops the load,
+waits at most 2s for replies and prints the result so far).";
 
 /// The form of the printed result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -121,7 +141,8 @@ pub(super) struct Planned {
 impl BenchArgs {
     /// Returns the plan, or an error that names the option at fault.
     pub(super) fn plan(&self) -> Result<Planned, String> {
-        let (endpoint, frames) = target::address(&self.endpoint, self.frame)?;
+        let tells = !self.showing.quiet && !self.frame_from_variable;
+        let (endpoint, frames) = target::address(&self.endpoint, self.frame, tells)?;
         let is_datagrams = endpoint.shape() == Some(Shape::Datagrams);
         let corpus_framing = if is_datagrams {
             Framing::Chunk
@@ -143,6 +164,7 @@ impl BenchArgs {
         let plan = Plan {
             expect: self.payload.expect.clone().unwrap_or_default(),
             seed: self.payload.seed,
+            tls: self.tls_options(&plan.endpoint)?,
             ..plan
         };
         if self.load.arrivals != Arrivals::Constant && !self.is_open() {
@@ -171,6 +193,22 @@ impl BenchArgs {
             warmup,
             is_first_look,
         })
+    }
+
+    /// Returns what TLS needs, and checks it; `None` without TLS.
+    fn tls_options(&self, endpoint: &Endpoint) -> Result<Option<TlsClientOptions>, String> {
+        let options = self.tls.options(endpoint)?.map(|options| TlsClientOptions {
+            resume: self.tls_resume,
+            ..options
+        });
+        match (endpoint, &options) {
+            (Endpoint::Tls(at), Some(options)) => {
+                TlsClient::new(at, options).map_err(sanitize)?;
+            }
+            _ if self.tls_resume => return Err(tls_only("--tls-resume")),
+            _ => {}
+        }
+        Ok(options)
     }
 
     /// Returns the runs to make for a plan.
@@ -289,7 +327,9 @@ mod tests {
             ("*:80", "for listening"),
             (":0", "port 0"),
             ("fd:3", "for listening"),
-            ("tls://x:1", "bench loads"),
+            (":80 --tls-resume", "--tls-resume applies to tls:// only"),
+            (":80 --ca a.pem", "--ca applies to tls:// only"),
+            ("ws://x:1", "bench loads"),
             (":80 -r x", "invalid rate x: expected a number a second"),
             (
                 ":80 -c 0",

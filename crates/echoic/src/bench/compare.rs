@@ -76,7 +76,7 @@ impl CompareArgs {
     /// Returns what to compare with. Reads the earlier result, so that errors show before the run.
     pub(super) fn other(&self, plan: &Plan) -> Result<Option<Other>, String> {
         if let Some(name) = &self.against {
-            let (endpoint, frames) = target::address(name, plan.frames)?;
+            let (endpoint, frames) = target::address(name, plan.frames, false)?;
             if frames != plan.frames {
                 return Err(format!(
                     "invalid endpoint {name}: its framing differs; both must use the same (--frame)"

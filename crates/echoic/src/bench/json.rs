@@ -52,6 +52,9 @@ pub(super) struct Report {
     /// Whether both halves of the run agree; `None` if the run was too short.
     steady: Option<bool>,
     failures: Failures,
+    /// Handshakes of TLS; left out without TLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<Handshakes>,
     /// The longest time of at least a second in which requests waited and no reply came.
     stall: Option<Stall>,
     /// Counts of datagrams by outcome; `None` for streams.
@@ -181,8 +184,16 @@ struct Failures {
     closed: u64,
     reset: u64,
     refused: u64,
+    no_port: u64,
     reconnects: u64,
     not_sent: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct Handshakes {
+    full: u64,
+    resumed: u64,
+    per_s: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -213,6 +224,7 @@ struct Generator {
     busy: f64,
     cores: usize,
     threads: usize,
+    standstill: Option<Stall>,
     floor_us: Option<f64>,
 }
 
@@ -293,10 +305,10 @@ impl Report {
             mean_within_us: mean.map(|mean| rounded(mean.within / 1e3)),
             steady: bench::Steady::of(&figures.series).map(|steady| steady.is_steady),
             failures: Failures::of(&figures.failures),
-            stall: figures.stall.map(|stall| Stall {
-                start_s: rounded(stall.start.as_secs_f64()),
-                seconds: rounded(stall.length.as_secs_f64()),
-            }),
+            tls: figures
+                .handshakes
+                .map(|handshakes| Handshakes::of(handshakes, figures.seconds)),
+            stall: figures.stall.as_ref().map(Stall::of),
             datagrams: DatagramOutcomes::of(figures),
             series: figures.series.iter().map(Second::of).collect(),
             samples: figures.samples.iter().map(Sample::of).collect(),
@@ -407,6 +419,15 @@ impl Histograms {
     }
 }
 
+impl Stall {
+    fn of(stall: &bench::Stall) -> Self {
+        Self {
+            start_s: rounded(stall.start.as_secs_f64()),
+            seconds: rounded(stall.length.as_secs_f64()),
+        }
+    }
+}
+
 impl Failures {
     fn of(failures: &bench::Failures) -> Self {
         Self {
@@ -417,8 +438,20 @@ impl Failures {
             closed: failures.closed,
             reset: failures.reset,
             refused: failures.refused,
+            no_port: failures.no_port,
             reconnects: failures.reconnects,
             not_sent: failures.not_sent,
+        }
+    }
+}
+
+impl Handshakes {
+    fn of(handshakes: bench::Handshakes, seconds: f64) -> Self {
+        let bench::Handshakes { full, resumed } = handshakes;
+        Self {
+            full,
+            resumed,
+            per_s: rounded((full + resumed) as f64 / seconds.max(1e-9)),
         }
     }
 }
@@ -462,6 +495,7 @@ impl Generator {
             busy: thousandths(generator.busy),
             cores: generator.cores,
             threads: generator.threads,
+            standstill: generator.standstill.as_ref().map(Stall::of),
             floor_us: generator.floor.map(micros),
         }
     }

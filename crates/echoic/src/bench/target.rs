@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use echoic_core::{
-    endpoint::{Endpoint, EndpointError, Host, HostPort, Located},
+    endpoint::{Endpoint, EndpointError, Host, HostPort, Located, Shape},
     framing::FramingPair,
 };
 use echoic_wire::resolve;
@@ -11,7 +11,9 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{
     cli::ENCODING_HINT,
+    connect::framing_ignored,
     exit::{CliError, Exit},
+    term,
 };
 
 /// Files open besides connections.
@@ -21,17 +23,22 @@ pub(crate) const BEYOND_RATE_MAX: u32 = 1000;
 /// Most connections to another machine without `--allow-load`.
 pub(crate) const BEYOND_CONNECTIONS_MAX: u32 = 100;
 
-/// Parses an endpoint to connect to, and its framing: `?frame=`, or else `frame`.
-pub(super) fn address(text: &str, frame: FramingPair) -> Result<(Endpoint, FramingPair), String> {
+/// Parses an endpoint to connect to, and its framing: `?frame=`, or else `frame`. Datagrams have none; a notice says so if
+/// `tells`.
+pub(super) fn address(
+    text: &str,
+    frame: FramingPair,
+    tells: bool,
+) -> Result<(Endpoint, FramingPair), String> {
     let Located { endpoint, options } = text.parse().map_err(|error: EndpointError| {
-        let schemes = "bench loads tcp://, udp://, unix: and unixgram: endpoints";
+        let schemes = "bench loads tcp://, udp://, tls://, unix: and unixgram: endpoints";
         format!("{error}; {schemes}")
     })?;
     match &endpoint {
-        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.port == 0 => {
+        Endpoint::Tcp(at) | Endpoint::Udp(at) | Endpoint::Tls(at) if at.port == 0 => {
             return Err("invalid port 0: expected the port of a server".to_owned());
         }
-        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.host == Host::Any => {
+        Endpoint::Tcp(at) | Endpoint::Udp(at) | Endpoint::Tls(at) if at.host == Host::Any => {
             return Err(
                 "invalid host *: it is for listening; expected the host to load".to_owned(),
             );
@@ -57,6 +64,12 @@ pub(super) fn address(text: &str, frame: FramingPair) -> Result<(Endpoint, Frami
             }
         }
     }
+    if endpoint.shape() == Some(Shape::Datagrams) && frames != FramingPair::default() {
+        if tells {
+            term::note(&framing_ignored(&endpoint, frames != frame));
+        }
+        frames = FramingPair::default();
+    }
     Ok((endpoint, frames))
 }
 
@@ -76,7 +89,7 @@ pub(super) async fn check_allowed(
     allowed: &[String],
     size: LoadSize,
 ) -> Result<(), CliError> {
-    let (Endpoint::Tcp(at) | Endpoint::Udp(at)) = endpoint else {
+    let (Endpoint::Tcp(at) | Endpoint::Udp(at) | Endpoint::Tls(at)) = endpoint else {
         return Ok(());
     };
     let HostPort { host, .. } = at;
@@ -125,7 +138,7 @@ pub(super) fn check_resources(
             size.connections
         )));
     }
-    if !matches!(endpoint, Endpoint::Tcp(_)) {
+    if !matches!(endpoint, Endpoint::Tcp(_) | Endpoint::Tls(_)) {
         return Ok(None);
     }
     let Some(ports) = ephemeral_ports() else {
@@ -196,6 +209,7 @@ mod tests {
         assert!(allowed("./x.sock", &[], None, 1000).await);
         assert!(!allowed("192.0.2.1:5000", &[], None, 1).await);
         assert!(!allowed("udp://192.0.2.1:5000", &[], Some(1001.0), 1).await);
+        assert!(!allowed("tls://192.0.2.1:5000", &[], None, 1).await);
         assert!(!allowed("192.0.2.1:5000", &[], Some(1000.0), 101).await);
         assert!(allowed("192.0.2.1:5000", &[], Some(1000.0), 100).await);
         assert!(allowed("192.0.2.1:5000", &["192.0.2.1"], None, 1000).await);

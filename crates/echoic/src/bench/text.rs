@@ -103,15 +103,27 @@ fn replies(measured: &Measured) -> Vec<String> {
             figures.lost, figures.late, outcomes.duplicate, outcomes.reordered, outcomes.reordered_by, outcomes.truncated, outcomes.dropped_here,
         ));
     }
-    let faults = failures.closed + failures.reset + failures.refused + failures.not_sent;
+    let faults =
+        failures.closed + failures.reset + failures.refused + failures.no_port + failures.not_sent;
     if faults + failures.reconnects > 0 {
         lines.push(format!(
-            " peers      {} closed  {} reset  {} refused  {} reconnected  {} datagrams not sent",
+            " peers      {} closed  {} reset  {} refused  {} without a local port  {} reconnected  {} datagrams not sent",
             failures.closed,
             failures.reset,
             failures.refused,
+            failures.no_port,
             failures.reconnects,
             failures.not_sent
+        ));
+    }
+    if let Some(handshakes) = figures.handshakes {
+        let all = (handshakes.full + handshakes.resumed) as f64;
+        lines.push(format!(
+            " TLS        {} handshakes = {}/s   {} full   {} resumed",
+            count(all),
+            count(all / figures.seconds.max(1e-9)),
+            handshakes.full,
+            handshakes.resumed
         ));
     }
     for sample in &figures.samples {

@@ -18,7 +18,7 @@ use crate::{
 pub(super) fn print(error: &clap::Error) -> CommandResult {
     let text = error.render();
     if error.use_stderr() {
-        term::draw(&text.ansi().to_string());
+        term::draw(&term::without_logins(&text.ansi().to_string()));
         return Ok(Exit::Usage);
     }
     let mut payload = Payload::new(false);

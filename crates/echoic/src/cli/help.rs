@@ -34,7 +34,8 @@ pub(super) fn fitted(command: Command) -> Command {
         }
         None => command,
     };
-    fit(command.term_width(columns)).mut_subcommands(fit)
+    let fit_all = |command: Command| fit(command).mut_subcommands(fit);
+    fit(command.term_width(columns)).mut_subcommands(fit_all)
 }
 
 /// Lays out a text: lines that are not indented are paragraphs, indented ones are rows of a table.

@@ -2,17 +2,25 @@
 //!
 //! A filter may contain terms that start with `-` (not), so for `log` only an exact name of a flag is a flag.
 
-use std::{collections::HashMap, ffi::OsString};
+use std::{collections::HashMap, ffi::OsString, path::PathBuf};
 
 use clap::{Args, Command};
 
-use super::values::count;
+use super::{log_verbs::LogVerb, values::count};
 use crate::store_url::StoreUrl;
 
 /// List, search and follow recorded exchanges
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(
+    after_help = EXAMPLES,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    subcommand_help_heading = "Verbs, as the first word; search for such a word after --"
+)]
 pub(crate) struct LogArgs {
+    #[command(subcommand)]
+    pub(crate) verb: Option<LogVerb>,
+
     /// Terms to match
     #[arg(value_name = "FILTER")]
     pub(crate) filter: Vec<String>,
@@ -25,27 +33,22 @@ pub(crate) struct LogArgs {
     #[arg(long, short)]
     pub(crate) follow: bool,
 
-    /// Print each exchange in full, with its conversation and how that ended
-    #[arg(long, conflicts_with = "json")]
-    pub(crate) show: bool,
-
-    /// Print each exchange in full, its bytes as a hex dump with offsets
-    #[arg(long, conflicts_with = "json")]
-    pub(crate) hex: bool,
-
     /// Print the number of matching exchanges only
     #[arg(long, conflicts_with_all = ["follow", "show", "hex", "text"])]
     pub(crate) count: bool,
 
-    /// Print the list for reading, in a pipe too
-    #[arg(long, conflicts_with = "json")]
-    pub(crate) text: bool,
+    /// Write the matches to this file: a line of JSON each (.jsonl), or for a spreadsheet (.csv)
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["follow", "count", "show", "hex", "text", "json"]
+    )]
+    pub(crate) export: Option<PathBuf>,
 
-    /// Print one JSON object per line, on a terminal too
-    #[arg(long)]
-    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) form: FormArgs,
 
-    /// Read this database of echoic serve
+    /// Read this database of echoic serve: a file, or `postgres://USER@HOST/DATABASE`
     #[arg(
         long,
         value_name = "FILE",
@@ -54,6 +57,26 @@ pub(crate) struct LogArgs {
         hide_env_values = true
     )]
     pub(crate) store: StoreUrl,
+}
+
+/// The form in which exchanges are printed.
+#[derive(Debug, Args)]
+pub(crate) struct FormArgs {
+    /// Print each exchange in full, with its conversation and how that ended
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) show: bool,
+
+    /// Print each exchange in full, its bytes as a hex dump with offsets
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) hex: bool,
+
+    /// Print the list for reading, in a pipe too
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) text: bool,
+
+    /// Print one JSON object per line, on a terminal too
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -71,7 +94,13 @@ parentheses and - (not) combine them. A filter may span several arguments.
   is:ok|unanswered|open|http     outcome, form
   end:fin|rst|timeout|limit|drain  end of the conversation
   id:1..9 conv:3 n:1             by number
+  tag:bug note:TEXT              tag, text in a note
+  req:login THEN rep:ERROR       in this order within one conversation
   sort:-lat limit:20             order, how many in all
+
+A list begins each line with the time and #N, the number of the conversation:
+conv:N selects it. Each exchange has an id of its own, for id:, in --show, --hex
+and JSON.
 
 A TIME is 13:55, today, yesterday, 2026-08-01, '2026-08-01 13:55' or
 2026-08-01T13:55Z. Without a zone it is local, as log prints it; a time that the
@@ -85,18 +114,20 @@ Examples:
   echoic log conv:3 --show            one conversation in full
   echoic log --count svc:upper        the number of exchanges
   echoic log -svc:greet --json        all but greetings, as JSON
+  echoic log --export today.csv since:today   for a spreadsheet
+  echoic log -- wait                  exchanges with the word wait
 
 On a terminal log lists the last 50 matches, unless -n N or limit:N asks for
-another number. Rejected connections have no exchanges; list them with
-end:limit, on a terminal or with --show.";
+another number. Where nothing matches it says so, if a terminal is its output or
+its errors; the exit code is 0. Rejected connections have no exchanges; list
+them with end:limit, on a terminal or with --show.";
 
 /// Reorders the arguments of `log`: first its flags with their values, then `--`, then the words of the filter.
 pub(super) fn flags_first(words: Vec<OsString>, cli: &Command) -> Vec<OsString> {
-    let known = cli
-        .find_subcommand("log")
-        .map(Command::get_arguments)
-        .into_iter()
-        .flatten();
+    let log = cli.find_subcommand("log");
+    let verb = words.first().and_then(|word| log?.find_subcommand(word));
+    let known = verb.or(log).map(Command::get_arguments);
+    let known = known.into_iter().flatten();
     let takes_value: HashMap<String, bool> = known
         .flat_map(|arg| {
             let long = arg.get_long().map(|long| format!("--{long}"));
@@ -108,13 +139,15 @@ pub(super) fn flags_first(words: Vec<OsString>, cli: &Command) -> Vec<OsString> 
         .collect();
     let (mut flags, mut rest) = (Vec::new(), Vec::new());
     let mut words = words.into_iter();
+    // The first word is a verb, or one of the filter.
+    flags.extend(verb.and_then(|_| words.next()));
     while let Some(word) = words.next() {
         let text = word.to_string_lossy();
         if text == "--" {
             rest.extend(words.by_ref());
             break;
         }
-        if let Some(number) = last_flag(&text) {
+        if let (None, Some(number)) = (verb, last_flag(&text)) {
             flags.extend(["-n".into(), number.into()]);
             continue;
         }

@@ -3,15 +3,21 @@
 use clap::{Args, ValueEnum};
 use echoic_core::{
     access::Network,
-    endpoint::{EndpointError, Served},
+    endpoint::{Endpoint, EndpointError, Located, Served},
     framing::FramingPair,
     store::{Durability, Retention},
     units::{Bytes, Mode, OffOr, Span},
 };
-use echoic_service::NamedService;
+use echoic_nats::NatsServer;
 
-use super::values::{count, max_message, off_or, size};
-use crate::store_url::{StoreUrl, retention};
+use super::{
+    console::ConsoleOptions,
+    values::{count, max_message, off_or, size},
+};
+use crate::{
+    service_choice::ServiceChoice,
+    store_url::{StoreUrl, retention},
+};
 
 /// Run a server that answers and records
 #[derive(Debug, Args)]
@@ -21,9 +27,11 @@ interface), a URL (tcp://127.0.0.1:5000, udp://:5000), a Unix socket (./x.sock,
 unix:PATH, unix:@NAME, or unixgram:PATH for datagrams), or fd:N (a socket that
 echoic inherits). Port 0 picks a free port. SERVICE= selects its service.
 'ENDPOINT?OPTION=VALUE&...' sets options of this endpoint alone: as, frame,
-max-message, idle-timeout, message-timeout, write-timeout, backlog, sndbuf,
-mode, allow, deny. Without an endpoint, serve uses the sockets that systemd
-passes (LISTEN_FDS), if any.
+max-message, idle-timeout, message-timeout, write-timeout, handshake-timeout,
+backlog, sndbuf, mode, allow, deny; and with tls://HOST:PORT cert, key,
+client-ca, alpn, tls-min. Without cert and key, tls:// gets a certificate that
+is made for this machine. Without an endpoint, serve uses the sockets that
+systemd passes (LISTEN_FDS), if any.
 
 Durations are 250ms, 0.5s, 10min, 1m30s or 1w; a plain number is seconds. Sizes
 are 512, 64KB or 1.5M (1k is 1024). Counts are 500, 10k or 1.5M (1k is 1000).
@@ -47,6 +55,12 @@ Examples:
   echoic serve :5000 --durability strict     commit to disk before each reply
   echoic serve :5000 --explain               print every socket call
   echoic serve :5000 --json                  print every event as JSON
+  echoic serve :5000 --console 127.0.0.1:0   print the URL of the console
+
+The web console needs the token in its URL, which is new at each start unless
+ECHOIC_TOKEN sets it (16 characters or more). It is printed on a terminal, and
+with --console ADDR; else it is written to a file for you alone, which is named.
+On a terminal ? lists the keys: pause, clear, filter, quit.
 
 Stop it with Ctrl-C: it answers and records every message received so far.")]
 pub(crate) struct ServeArgs {
@@ -54,7 +68,7 @@ pub(crate) struct ServeArgs {
     #[arg(value_name = "[SERVICE=]ENDPOINT", value_parser = served)]
     pub(crate) endpoints: Vec<Served>,
 
-    /// Use this service for endpoints without SERVICE=
+    /// Use this service for endpoints without SERVICE=; nats://HOST:PORT/SUBJECT hands messages to `echoic work` there
     #[arg(
         long = "as",
         value_name = "SERVICE",
@@ -62,7 +76,7 @@ pub(crate) struct ServeArgs {
         env = "ECHOIC_AS",
         hide_env_values = true
     )]
-    pub(crate) service: NamedService,
+    pub(crate) service: ServiceChoice,
 
     /// Divide the stream into messages: chunk (what one read returns), line, crlf, nul, delim:HEX, fixed:N, u8, u16be,
     /// u16le, u32be, u32le, varint, netstring or content-length; IN/OUT if requests and replies differ
@@ -92,6 +106,27 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten)]
     pub(crate) showing: ShowingArgs,
+
+    #[command(flatten)]
+    pub(crate) console: ConsoleOptions,
+
+    /// `console` came from `ECHOIC_CONSOLE`.
+    #[arg(skip)]
+    pub(crate) console_from_variable: bool,
+
+    /// Let the console send to this endpoint too, as a client: HOST:PORT or a URL; may be repeated
+    #[arg(long, value_name = "ENDPOINT", value_parser = send_target, help_heading = "Console")]
+    pub(crate) console_send: Vec<Endpoint>,
+
+    /// Let consoles elsewhere show and control this server: `echoic console --on` at the same NATS server
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "ECHOIC_ON",
+        hide_env_values = true,
+        help_heading = "Console"
+    )]
+    pub(crate) on: Option<NatsServer>,
 
     #[command(flatten)]
     pub(crate) limits: LimitArgs,
@@ -148,7 +183,8 @@ pub(crate) struct ServeArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Recording")]
 pub(crate) struct RecordingArgs {
-    /// Record exchanges here: an SQLite file, memory (lost at exit), or none
+    /// Record exchanges here: an SQLite file, `postgres://USER@HOST/DATABASE`, `nats://HOST:PORT/STREAM` (written by
+    /// `echoic keep`), memory (lost at exit), or none
     #[arg(
         long,
         value_name = "STORE",
@@ -194,6 +230,19 @@ fn served(text: &str) -> Result<Served, String> {
         })
 }
 
+/// Parses an endpoint that the console may send to.
+fn send_target(text: &str) -> Result<Endpoint, String> {
+    let Located { endpoint, options } = text
+        .parse()
+        .map_err(|error: EndpointError| error.to_string())?;
+    match endpoint {
+        Endpoint::Fd(_) => Err("expected HOST:PORT or a URL to connect to".to_owned()),
+        Endpoint::Tls(_) => Err("the console does not speak TLS as a client yet".to_owned()),
+        _ if !options.0.is_empty() => Err("options of an endpoint do not apply here".to_owned()),
+        endpoint => Ok(endpoint),
+    }
+}
+
 /// The value of `--retention`, with its text for messages.
 #[derive(Clone, Debug)]
 pub(crate) struct RetentionArg {
@@ -202,7 +251,7 @@ pub(crate) struct RetentionArg {
 }
 
 impl RetentionArg {
-    fn read(text: &str) -> Result<Self, String> {
+    pub(super) fn read(text: &str) -> Result<Self, String> {
         let retention = retention(text)?;
         let is_off = retention.age.is_none() && retention.bytes.is_none();
         let text = if is_off { "all" } else { text }.to_owned();
@@ -238,10 +287,6 @@ pub(crate) struct ShowingArgs {
     /// Print each socket call with its arguments and result on standard error
     #[arg(long)]
     pub(crate) explain: bool,
-
-    /// Serve the web console here; this version has none and accepts only off
-    #[arg(long, value_name = "ADDR|off", default_value = "off")]
-    pub(crate) console: String,
 }
 
 #[derive(Debug, Args)]
@@ -267,6 +312,14 @@ pub(crate) struct LimitArgs {
     /// End a conversation whose peer takes none of the bytes that wait for it, for this time
     #[arg(long, value_name = "TIME", default_value = "10s")]
     pub(crate) write_timeout: Span,
+
+    /// End a conversation if no worker answers it for this time, with --as nats://...
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    pub(crate) worker_timeout: Span,
+
+    /// Allow this time for the handshake of TLS
+    #[arg(long, value_name = "TIME", default_value = "10s")]
+    pub(crate) handshake_timeout: Span,
 
     /// On SIGTERM or Ctrl-C, give conversations this time to finish
     #[arg(long, value_name = "TIME", default_value = "10s")]

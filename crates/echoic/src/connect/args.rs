@@ -1,6 +1,6 @@
 //! The command line of `echoic connect`, and the plan that it describes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use clap::{Args, ValueEnum};
 use echoic_client::{Expected, Timeouts};
@@ -9,10 +9,12 @@ use echoic_core::{
     framing::{Framing, FramingPair},
     units::{OffOr, Span},
 };
+use echoic_wire::{ClientLayer, TlsClientOptions};
 
 use crate::{
     cli::{ENCODING_HINT, Switch, count},
     store_url::StoreUrl,
+    term,
 };
 
 use super::{
@@ -20,6 +22,7 @@ use super::{
     message,
     piped::SEND_ONLY_SETTLE,
     send_args::SendArgs,
+    tls_args::{StartTlsArgs, TlsArgs},
 };
 
 /// Talk to a peer, interactively or through a pipe
@@ -27,8 +30,8 @@ use super::{
 #[command(after_help = EXAMPLES)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct ConnectArgs {
-    /// Connect to 5000 or :5000 (this machine), HOST:PORT, tcp://HOST:PORT, udp://HOST:PORT, unix:PATH, unixgram:PATH, or
-    /// HOST PORT as two words
+    /// Connect to 5000 or :5000 (this machine), HOST:PORT, tcp://HOST:PORT, udp://HOST:PORT, tls://HOST:PORT, unix:PATH,
+    /// unixgram:PATH, or HOST PORT as two words
     #[arg(value_name = "ENDPOINT")]
     endpoint: String,
 
@@ -108,7 +111,7 @@ pub(crate) struct ConnectArgs {
     #[arg(long, value_name = "TIME", default_value = "10s")]
     write_timeout: Span,
 
-    /// Record the conversation in this file, as serve does; read it with echoic log --store FILE
+    /// Record the conversation in this file or postgres:// database, as serve does; read it with echoic log --store FILE
     #[arg(long, value_name = "FILE")]
     store: Option<StoreUrl>,
 
@@ -119,6 +122,12 @@ pub(crate) struct ConnectArgs {
     /// Print the address and a summary on standard error, in a pipe too
     #[arg(short, long)]
     verbose: bool,
+
+    #[command(flatten)]
+    tls: TlsArgs,
+
+    #[command(flatten)]
+    starttls: StartTlsArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -141,16 +150,22 @@ connect leaves: with 0 if every request has a reply, else with 5.
 
 If the peer shuts down its side first, connect still sends its input to the end,
 however late that comes. The exit code is 6 if the peer closes before it has
-read everything or, under a declared --frame, without a reply to the last
-message. If whatever reads our output leaves (| head -1), connect ends with 0.
+read everything, if the input has not ended a second after the close
+(--recv-only or </dev/null: there is none) or, under a declared --frame, without
+a reply to the last message. If whatever reads our output leaves (| head -1),
+connect ends with 0.
+
+Over tls:// the server's certificate is verified, by the system's roots or --ca;
+-v prints what the handshake agreed on, --explain its steps. With --starttls
+smtp, imap or postgres it begins in plain text, and asks the server for TLS.
 
 Over udp:// and unixgram: each line or --send is one datagram. Silence for
 --linger-timeout is the end, with --send also a reply to each. If replies are
 missing, the exit code is 5.
 
 Exit codes: 0 done, 1 system error, 2 usage, 3 name not resolved, 4 refused or
-unreachable, 5 timed out, 6 reset or cut before the end, 7 --expect not met, 130
-interrupted.";
+unreachable, 5 timed out, 6 reset or cut before the end, 7 --expect not met, 8
+TLS handshake failed, 130 interrupted.";
 
 /// The bytes after a typed line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -198,6 +213,10 @@ pub(super) struct Plan {
     pub(super) store: Option<StoreUrl>,
     pub(super) explain: bool,
     pub(super) verbose: bool,
+    /// What TLS needs; `None` without TLS.
+    pub(super) tls: Option<TlsClientOptions>,
+    /// What is spoken before TLS (`--starttls`).
+    pub(super) before_tls: Option<Arc<dyn ClientLayer>>,
 }
 
 impl ConnectArgs {
@@ -238,10 +257,10 @@ impl ConnectArgs {
     fn recorded_in(&self) -> Result<Option<StoreUrl>, String> {
         match &self.store {
             None | Some(StoreUrl::None) => Ok(None),
-            Some(StoreUrl::Memory) => {
+            Some(StoreUrl::Memory | StoreUrl::Nats(_)) => {
                 Err("invalid --store memory: it would be lost at exit; expected a file".to_owned())
             }
-            file @ Some(StoreUrl::Sqlite(_)) => Ok(file.clone()),
+            store @ Some(StoreUrl::Sqlite(_) | StoreUrl::Postgres(_)) => Ok(store.clone()),
         }
     }
 
@@ -258,10 +277,13 @@ impl ConnectArgs {
             .frame
             .filter(|_| !(datagrams && self.frame_from_variable));
         let mut frames = frame.unwrap_or_else(|| default.into());
-        let mut broadcast = false;
+        let (mut broadcast, mut is_option) = (false, false);
         for (name, value) in options.0 {
             match &*name {
-                "frame" => frames = value.parse().map_err(|error| format!("{error}"))?,
+                "frame" => {
+                    is_option = true;
+                    frames = value.parse().map_err(|error| format!("{error}"))?;
+                }
                 "broadcast" if matches!(endpoint, Endpoint::Udp(_)) => {
                     broadcast = value.parse::<Switch>()?.0;
                 }
@@ -269,7 +291,8 @@ impl ConnectArgs {
             }
         }
         if datagrams && frames != Framing::Chunk.into() {
-            return Err("--frame does not apply: a datagram is one whole message".to_owned());
+            frames = Framing::Chunk.into();
+            term::note(&framing_ignored(&endpoint, is_option));
         }
         let newline = self
             .newline
@@ -281,6 +304,8 @@ impl ConnectArgs {
             ));
         }
         Ok(Plan {
+            tls: self.tls.options(&endpoint)?,
+            before_tls: self.starttls.layer(matches!(endpoint, Endpoint::Tls(_)))?,
             datagrams,
             broadcast,
             input: self.input(datagrams, frames.outbound, newline)?,
@@ -304,6 +329,12 @@ impl ConnectArgs {
             verbose: self.verbose || prompt,
         })
     }
+}
+
+/// Says that a framing does not apply to the datagrams of `endpoint`; `is_option` if it is that of `?frame=`.
+pub(crate) fn framing_ignored(endpoint: &Endpoint, is_option: bool) -> String {
+    let what = if is_option { "?frame=" } else { "--frame" };
+    format!("{endpoint}: a datagram is one message, so {what} does not apply")
 }
 
 fn invalid_option(name: &str, endpoint: &Endpoint) -> String {
@@ -339,10 +370,10 @@ fn located(first: &str, port: Option<&str>) -> Result<Located, String> {
     };
     let located = located.map_err(|error| error.to_string())?;
     match &located.endpoint {
-        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.port == 0 => {
+        Endpoint::Tcp(at) | Endpoint::Udp(at) | Endpoint::Tls(at) if at.port == 0 => {
             Err("invalid port 0: expected the port of a server".to_owned())
         }
-        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.host == Host::Any => {
+        Endpoint::Tcp(at) | Endpoint::Udp(at) | Endpoint::Tls(at) if at.host == Host::Any => {
             Err("invalid host *: it is for listening; expected the host to connect to".to_owned())
         }
         Endpoint::Fd(_) => Err(
@@ -427,7 +458,14 @@ mod tests {
             ("./a?b=c.sock", "write %3F"),
             ("./a?b.sock", "write %3F"),
             ("fd:3", "for listening"),
-            ("udp://:5000 --frame line", "one whole message"),
+            (":5000 --ca a.pem", "--ca applies to tls:// only"),
+            ("tls://:5443 --client-cert a.pem", "needs --client-key"),
+            ("tls://:5443 --client-key a.pem", "needs --client-cert"),
+            (":5000 --starttls smtp", "--starttls applies to tls:// only"),
+            (
+                "tls://:25 --starttls pop3",
+                "invalid protocol pop3: expected smtp, imap or postgres",
+            ),
             (":5000 --count 3", "--send"),
             (
                 ":5000 --count 0 --send a",

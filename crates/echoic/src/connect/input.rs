@@ -2,7 +2,10 @@
 
 use std::{
     io::{self, BufRead, BufReader, Read},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -33,6 +36,36 @@ pub(super) enum InputSource {
 /// Returns whether standard input has bytes now. False for devices that do not tell.
 pub(super) fn has_unread() -> bool {
     ioctl_fionread(io::stdin()).is_ok_and(|bytes| bytes > 0)
+}
+
+/// Where standard input is between the kernel and the queue, so that no moment hides bytes from the end of a conversation.
+static TAKING: AtomicU8 = AtomicU8::new(NOTHING);
+/// The reading thread holds nothing.
+const NOTHING: u8 = 0;
+/// The reading thread is about to take bytes, or has taken some that are not in the queue.
+const BYTES: u8 = 1;
+/// Nothing is taken any more.
+const NO_MORE: u8 = 2;
+
+/// Has nothing taken from standard input any more: what comes stays there, for the shell. Returns false if bytes were being
+/// taken; then the end of the sender tells what became of them.
+pub(super) fn stop_taking() -> bool {
+    TAKING
+        .compare_exchange(NOTHING, NO_MORE, Ordering::SeqCst, Ordering::SeqCst)
+        .is_ok()
+}
+
+/// Waits until standard input has bytes or has ended. Returns false if nothing is to be taken any more.
+fn wait_to_take(input: &stdio::Input) -> io::Result<bool> {
+    input.wait()?;
+    Ok(TAKING
+        .compare_exchange(NOTHING, BYTES, Ordering::SeqCst, Ordering::SeqCst)
+        .is_ok())
+}
+
+/// Notes that all bytes taken are in the queue.
+fn handed_over() {
+    let _ = TAKING.compare_exchange(BYTES, NOTHING, Ordering::SeqCst, Ordering::SeqCst);
 }
 
 /// Messages that are sent in rounds.
@@ -210,6 +243,9 @@ fn read_input(commands: &mpsc::Sender<ClientCommand>) -> io::Result<InputEnd> {
     let mut input = stdio::input();
     let mut buffer = vec![0; READ_BYTES_MAX];
     loop {
+        if !wait_to_take(&input)? {
+            return Ok(InputEnd::Disconnected);
+        }
         let n = match input.read(&mut buffer) {
             Ok(0) => return Ok(InputEnd::Sent),
             Ok(n) => n,
@@ -221,6 +257,7 @@ fn read_input(commands: &mpsc::Sender<ClientCommand>) -> io::Result<InputEnd> {
         {
             return Ok(InputEnd::Lost);
         }
+        handed_over();
     }
 }
 
@@ -228,6 +265,12 @@ fn read_input(commands: &mpsc::Sender<ClientCommand>) -> io::Result<InputEnd> {
 fn read_lines(commands: &mpsc::Sender<ClientCommand>, end: &[u8]) -> io::Result<InputEnd> {
     let mut input = BufReader::new(stdio::input());
     loop {
+        if input.buffer().is_empty() {
+            handed_over();
+            if !wait_to_take(input.get_ref())? {
+                return Ok(InputEnd::Disconnected);
+            }
+        }
         let mut line = Vec::new();
         let room = READ_BYTES_MAX as u64;
         if input.by_ref().take(room).read_until(b'\n', &mut line)? == 0 {

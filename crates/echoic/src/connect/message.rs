@@ -13,6 +13,11 @@ pub(super) fn newline(framing: Framing, chosen: Option<Newline>) -> Option<Newli
     }
 }
 
+/// Encodes `body` as one message of `framing`, whose lines end at LF. The error is a sentence for the user.
+pub(crate) fn encode(framing: Framing, body: &[u8]) -> Result<Vec<u8>, String> {
+    framed(framing, None, body)
+}
+
 /// Encodes `body` as one message of `framing`. The error is a sentence for the user.
 pub(super) fn framed(
     framing: Framing,

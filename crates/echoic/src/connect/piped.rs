@@ -24,7 +24,7 @@ use tokio::{
 use super::{
     args::Plan,
     expect::Matcher,
-    input::{Expecting, InputEnd, InputSource, has_unread, send_input},
+    input::{Expecting, InputEnd, InputSource, has_unread, send_input, stop_taking},
     output::Output,
     reader,
 };
@@ -39,8 +39,8 @@ pub(super) const SEND_ONLY_SETTLE: Duration = Duration::from_millis(100);
 /// Time at the end for received bytes to be compared with the expectation.
 const SETTLE_WITHIN: Duration = Duration::from_millis(100);
 
-/// Time for input to come after the peer has closed: what comes, nobody reads. A pipe that is being filled may be empty for
-/// a moment.
+/// Time for piped input to end after the peer has closed, so that one that is about to end counts as sent to its end. What
+/// comes instead, nobody reads; if neither comes, the input counts as unfinished.
 const INPUT_WITHIN: Duration = Duration::from_secs(1);
 
 /// Longest time to send input that is there already, once the reader of our output has left.
@@ -58,8 +58,19 @@ pub(super) struct PipedResult {
     pub(super) met: Option<bool>,
     /// A signal stopped it.
     pub(super) interrupted: bool,
-    /// There was input that was not sent.
-    pub(super) unread: bool,
+    /// What is known of input that was not sent.
+    pub(super) input_left: InputLeft,
+}
+
+/// Input that was not sent, apart from bytes that the conversation counts as unsent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InputLeft {
+    /// None: it was read to its end, or it is a terminal without a typed line.
+    Nothing,
+    /// There is more.
+    More,
+    /// It has not ended, and whether more would have come is not known.
+    Open,
 }
 
 /// The standard stream that failed.
@@ -105,7 +116,7 @@ pub(super) async fn piped(
             }
         }
     };
-    let mut sending = spawn_sender(plan, matcher.clone(), commands, leave);
+    let sending = spawn_sender(plan, matcher.clone(), commands, leave);
     let timeouts = plan.timeouts.clone();
     let mut conversation =
         converse_observed(link, plan.frames, queue, events, leaving, timeouts, watch).await;
@@ -118,15 +129,13 @@ pub(super) async fn piped(
     if let (Some(matcher), Ending::PeerClosed) = (&matcher, &conversation.ending) {
         matcher.finish();
     }
-    let end = timeout(settle_within(plan, &conversation), &mut sending).await;
-    sending.abort();
-    let end = end.ok().and_then(Result::ok);
+    let end = end_of_sending(sending, settle_within(plan, &conversation)).await;
     let output = written
         .err()
         .filter(|error| error.kind() != io::ErrorKind::BrokenPipe)
         .map(LocalError::Output);
     let met = matcher.map(|_| matches!(end, Some(InputEnd::Met)));
-    let unread = matches!(end, Some(InputEnd::Lost));
+    let input_left = input_left(&plan.input, end.as_ref());
     let input = match end {
         Some(InputEnd::Failed(error)) => Some(LocalError::Input(error)),
         _ => None,
@@ -136,7 +145,35 @@ pub(super) async fn piped(
         local_error: output.or(input),
         met,
         interrupted: interrupted.get(),
-        unread,
+        input_left,
+    }
+}
+
+/// Waits for the end of sending, and then has nothing more taken from standard input. `None` means that it was still being
+/// read.
+async fn end_of_sending(mut sending: JoinHandle<InputEnd>, within: Duration) -> Option<InputEnd> {
+    let mut end = timeout(within, &mut sending).await;
+    if end.is_err() && !stop_taking() {
+        end = timeout(SETTLE_WITHIN, &mut sending).await;
+    }
+    sending.abort();
+    end.ok().and_then(Result::ok)
+}
+
+/// Returns what is left of the input after `end`; `None` means that it was still being read.
+fn input_left(input: &InputSource, end: Option<&InputEnd>) -> InputLeft {
+    match (input, end) {
+        (_, Some(InputEnd::Lost)) => InputLeft::More,
+        (InputSource::Stdin | InputSource::StdinLines(_), None) => {
+            if has_unread() {
+                InputLeft::More
+            } else if io::stdin().is_terminal() {
+                InputLeft::Nothing
+            } else {
+                InputLeft::Open
+            }
+        }
+        _ => InputLeft::Nothing,
     }
 }
 
@@ -157,7 +194,9 @@ fn settle_within(plan: &Plan, conversation: &ConversationSummary) -> Duration {
         // The last bytes may meet the expectation.
         return SETTLE_WITHIN;
     }
-    let is_closed = matches!(conversation.ending, Ending::PeerClosed) && conversation.unsent == 0;
+    let is_closed = matches!(conversation.ending, Ending::PeerClosed)
+        && conversation.unsent == 0
+        && !conversation.upload_cut;
     match plan.input {
         InputSource::Stdin if is_closed && !io::stdin().is_terminal() => INPUT_WITHIN,
         _ if is_closed => SETTLE_WITHIN,

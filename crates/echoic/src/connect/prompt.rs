@@ -17,7 +17,7 @@ use std::{
 
 use rustix::{
     process::{Signal, getpid, kill_process},
-    termios::{OptionalActions, Termios, tcgetattr, tcsetattr},
+    termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr},
 };
 use rustyline::{
     Cmd, ConditionalEventHandler, Editor, Event, EventContext, EventHandler, KeyCode, KeyEvent,
@@ -109,6 +109,9 @@ pub(super) fn start(
     let ending = Arc::new(AtomicBool::new(false));
     let (events, received) = mpsc::channel(QUEUE);
     let original = tcgetattr(io::stdin()).ok();
+    if let Some(original) = original.as_ref().filter(|_| raw) {
+        pass_all_between_lines(original);
+    }
     let is_ending = Arc::clone(&ending);
     let thread = thread::spawn(move || {
         read_lines(editor, &options, &events, &is_ending);
@@ -134,11 +137,25 @@ impl Prompt {
         }
         if self.thread.is_finished() {
             let _ = self.thread.join();
-        } else if let Some(original) = &self.original {
-            // The thread is stuck or never used raw mode; it ends with the process.
+        }
+        // If the thread is stuck or never used raw mode, it ends with the process.
+        if let Some(original) = &self.original {
             let _ = tcsetattr(io::stdin(), OptionalActions::Now, original);
         }
     }
+}
+
+/// Has the terminal pass on what is typed between two lines. rustyline leaves raw mode there, and a terminal that edits lines
+/// itself would take Ctrl-D for an end of file, which is lost when raw mode begins, and echo what rustyline echoes too.
+fn pass_all_between_lines(original: &Termios) {
+    let mut between = original.clone();
+    between
+        .local_modes
+        .remove(LocalModes::ICANON | LocalModes::ECHO);
+    between.special_codes[SpecialCodeIndex::VMIN] = 1;
+    between.special_codes[SpecialCodeIndex::VTIME] = 0;
+    // The prompt works without it too.
+    let _ = tcsetattr(io::stdin(), OptionalActions::Now, &between);
 }
 
 fn read_lines(

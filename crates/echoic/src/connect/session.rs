@@ -15,6 +15,7 @@ use echoic_client::{
 };
 use echoic_core::{framing::FramingPair, units::for_people};
 use echoic_wire::Link;
+use nix::sys::signal::Signal;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot},
@@ -25,6 +26,7 @@ use super::{
     args::{Newline, Plan},
     command::{Command, HELP},
     deferred::Deferred,
+    ending_signals::EndingSignals,
     file, history, message,
     prompt::{self, PromptEvent, PromptOptions},
     screen::{Screen, duration},
@@ -38,6 +40,8 @@ pub(super) struct PromptResult {
     pub(super) conversation: ConversationSummary,
     /// Ctrl-C or a signal ended it.
     pub(super) interrupted: bool,
+    /// The signal that ended it, if its default action ends a process.
+    pub(super) signal: Option<Signal>,
     /// The line to print at the end.
     pub(super) summary: String,
 }
@@ -57,6 +61,7 @@ pub(super) async fn run(
     link: Link,
     watch: impl Observer + Send + 'static,
     screen: &Screen,
+    signals: &EndingSignals,
 ) -> io::Result<PromptResult> {
     // The handler must exist before the prompt starts, since this signal wakes the prompt.
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -88,6 +93,7 @@ pub(super) async fn run(
             biased;
             _ = terminate.recv() => session.interrupt(),
             () = hangup.next() => session.interrupt(),
+            signal = signals.next() => session.end_by(signal),
             // Ctrl-C while rustyline does not read a line: the terminal sends a signal.
             _ = interrupt.recv() => session.interrupt(),
             Some(event) = prompt_events.recv(), if !session.deferred.is_full() => {
@@ -116,6 +122,7 @@ pub(super) async fn run(
     Ok(PromptResult {
         summary: session.summary(&conversation),
         interrupted: session.interrupted,
+        signal: session.signal,
         conversation,
     })
 }
@@ -158,6 +165,7 @@ struct Session<'a> {
     /// Bytes typed after the connection had ended.
     unsent: u64,
     interrupted: bool,
+    signal: Option<Signal>,
 }
 
 impl<'a> Session<'a> {
@@ -187,6 +195,7 @@ impl<'a> Session<'a> {
             deferred: Deferred::default(),
             unsent: 0,
             interrupted: false,
+            signal: None,
         }
     }
 
@@ -468,6 +477,11 @@ impl<'a> Session<'a> {
 
     fn interrupt(&mut self) {
         self.interrupted = true;
+        self.leave(CloseMode::Graceful);
+    }
+
+    fn end_by(&mut self, signal: Signal) {
+        self.signal = Some(signal);
         self.leave(CloseMode::Graceful);
     }
 

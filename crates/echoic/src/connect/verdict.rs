@@ -7,21 +7,22 @@ use echoic_core::{
     framing::{Framing, FramingPair},
     units::{Span, for_people},
 };
+use echoic_wire::TlsError;
 use rustix::io::Errno;
 
-use super::args::Plan;
+use super::{args::Plan, piped::InputLeft};
 use crate::{
     exit::{CliError, CommandResult, Exit},
-    term,
+    term::{self, sanitize},
 };
 
-/// Returns the result of a conversation without a prompt; `unread` if there was input that was not read. Without a
-/// declared framing only the peer knows where a reply ends, so its clean close is a success, however little arrived.
+/// Returns the result of a conversation without a prompt. A success means that the input was sent to its end, so input that
+/// is still open when the peer closes is none, whether more comes or not. Without a declared framing only the peer knows where a reply ends, so its clean close is a success, however little arrived.
 pub(super) fn of_pipe(
     conversation: &ConversationSummary,
     plan: &Plan,
     met: Option<bool>,
-    unread: bool,
+    input_left: InputLeft,
 ) -> CommandResult {
     match (&conversation.ending, met, &plan.expect) {
         (_, Some(true), _) => Ok(Exit::Done),
@@ -46,13 +47,25 @@ pub(super) fn of_pipe(
             };
             failed(
                 Exit::NotMet,
-                format!("the reply did not contain {expected}: {reason}{hint}"),
+                format!(
+                    "the reply did not contain {expected}: {reason}{hint}{}",
+                    expected.expression_hint()
+                ),
             )
         }
-        (Ending::PeerClosed, ..) if unread && conversation.unsent == 0 => failed(
-            Exit::Cut,
-            "the peer closed before it had read everything: there was more input",
-        ),
+        (Ending::PeerClosed, ..)
+            if input_left != InputLeft::Nothing
+                && conversation.unsent == 0
+                && !conversation.upload_cut =>
+        {
+            failed(
+                Exit::Cut,
+                match input_left {
+                    InputLeft::Open => INPUT_IS_OPEN,
+                    _ => "the peer closed before it had read everything: there was more input",
+                },
+            )
+        }
         (Ending::TimedOut(TimeoutKind::Linger), ..)
             if plan.send_only && conversation.unacknowledged == 0 =>
         {
@@ -63,6 +76,27 @@ pub(super) fn of_pipe(
             of_quiet(conversation, &plan.timeouts)
         }
         _ => of_silence(conversation, plan.frames, &plan.timeouts),
+    }
+}
+
+/// Describes the end for the summary. Datagrams have no close that could be missing, and `--send-only` waits for none.
+pub(super) fn ending(conversation: &ConversationSummary, plan: &Plan) -> String {
+    let counts = &conversation.counts;
+    let silence = || Span(plan.timeouts.linger_timeout.unwrap_or_default());
+    match &conversation.ending {
+        Ending::TimedOut(TimeoutKind::Linger)
+            if plan.send_only && conversation.unacknowledged == 0 =>
+        {
+            "sent everything and closed".to_owned()
+        }
+        Ending::TimedOut(TimeoutKind::Linger) if !plan.datagrams => conversation.ending.to_string(),
+        Ending::TimedOut(TimeoutKind::Linger)
+            if counts.received.chunks == 0 && counts.sent.chunks > 0 =>
+        {
+            format!("timed out: no reply within {}", silence())
+        }
+        Ending::TimedOut(TimeoutKind::Linger) => format!("closed after {} of silence", silence()),
+        ending => ending.to_string(),
     }
 }
 
@@ -153,10 +187,12 @@ fn of_linger(counts: &Counts, frames: FramingPair, timeouts: &Timeouts) -> Comma
     Ok(Exit::Done)
 }
 
+const INPUT_IS_OPEN: &str = "the peer closed before the end of our input, which is still open; if nothing is to be sent, use --recv-only or < /dev/null";
+
 const NO_LAST_REPLY: &str = "the peer closed without a reply to the last message";
 
 const SPEAKS_TLS: &str =
-    "the peer speaks TLS: it answered plain bytes with a TLS alert; try openssl s_client";
+    "the peer speaks TLS: it answered plain bytes with a TLS alert; try tls://";
 
 /// Returns the result of a conversation at the prompt. A reply is due if nothing arrived after the last message sent.
 pub(super) fn of_prompt(conversation: &ConversationSummary, timeouts: &Timeouts) -> CommandResult {
@@ -228,7 +264,22 @@ fn of_error(error: &io::Error, unsent: &str) -> CommandResult {
         let why = "a message is too long for a datagram; UDP takes at most 65507 bytes";
         return failed(Exit::System, format!("{why}{unsent}"));
     }
+    if let Some(tls) = TlsError::of(error) {
+        let remedy = tls
+            .remedy()
+            .map_or(String::new(), |remedy| format!("; {remedy}"));
+        return failed(
+            Exit::Handshake,
+            format!("{}{remedy}{unsent}", sanitize(tls)),
+        );
+    }
     match error.kind() {
+        io::ErrorKind::UnexpectedEof => failed(
+            Exit::Cut,
+            format!(
+                "truncated: the peer closed without a close_notify, so what it sent may have been cut on the way{unsent}"
+            ),
+        ),
         io::ErrorKind::ConnectionRefused => failed(
             Exit::Refused,
             format!("datagram refused: nothing listens at this address{unsent}"),

@@ -6,12 +6,16 @@ use std::{
 };
 
 use echoic_core::{event::ExchangeId, store::Order};
+use tokio::time::timeout;
 
 use super::{Limits, Log, Printer, Stop};
 use crate::stdout_reader;
 
-/// Interval between queries for new exchanges.
+/// Interval between queries for new exchanges, and between looks at the reader of standard output.
 const EVERY: Duration = Duration::from_millis(200);
+
+/// Longest time without a query: a store may lose the notice of an exchange.
+const QUIET: Duration = Duration::from_secs(2);
 
 impl Log {
     /// Prints the matches with ids beyond `last` as they come, until the limit is reached or the reader of standard output has
@@ -25,7 +29,7 @@ impl Log {
         while printer.printed < limits.in_all {
             last = self.print_beyond(printer, last, limits)?;
             if printer.printed < limits.in_all {
-                wait(EVERY)?;
+                self.wait_beyond(last, Duration::MAX)?;
             }
         }
         Ok(())
@@ -46,6 +50,25 @@ impl Log {
         })?;
         printer.flush()?;
         Ok(last.max(newest).max(largest))
+    }
+
+    /// Waits until there may be exchanges beyond the id `last`, at most for `time` and [`QUIET`], unless the reader of standard output leaves.
+    pub(super) fn wait_beyond(&self, last: ExchangeId, time: Duration) -> Result<(), Stop> {
+        let Some(mut changed) = self.store.changed(last) else {
+            return wait(EVERY.min(time));
+        };
+        let until = Instant::now() + time.min(QUIET);
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let change = async { timeout(EVERY.min(left), &mut changed).await };
+            let is_changed = self.runtime.block_on(change).is_ok();
+            if stdout_reader::has_left(Duration::ZERO) {
+                return Err(Stop::Reader);
+            }
+            if is_changed || left.is_zero() {
+                return Ok(());
+            }
+        }
     }
 }
 

@@ -81,7 +81,7 @@ impl Log {
     }
 
     /// Returns the id of the match before the last `limit` ones, if there is one.
-    fn before_the_last(&self, limit: u64) -> Result<Option<ExchangeId>, Stop> {
+    pub(super) fn before_the_last(&self, limit: u64) -> Result<Option<ExchangeId>, Stop> {
         let (mut count, mut smallest) = (0, 0);
         self.pages(
             Order::NewestFirst,

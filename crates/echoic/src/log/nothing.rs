@@ -14,7 +14,7 @@ use echoic_recorder::wall_clock_now;
 use strsim::osa_distance;
 
 use super::{LISTED_MAX, Log, Stop};
-use crate::{exit::CliError, term};
+use crate::{cli::LogVerb, exit::CliError, term};
 
 /// The newest conversations whose values are compared, in pages of [`LISTED_MAX`].
 const PAGES_MAX: usize = 10;
@@ -49,6 +49,7 @@ impl Log {
             Some(_) => {}
         }
         let mut unknown = Vec::new();
+        unknown.extend(self.first_word.as_deref().and_then(misspelled_verb));
         unknown_values(self.filter.expr(), &self.seen()?, &mut unknown);
         Ok((!unknown.is_empty()).then(|| unknown.join("; ")))
     }
@@ -156,6 +157,16 @@ fn unknown_value(key: &str, names: &BTreeSet<String>, seen: &BTreeSet<String>) -
             )
         }
     })
+}
+
+/// `wiat is a word to find; did you mean the verb in 'echoic log wait'?`
+fn misspelled_verb(word: &str) -> Option<String> {
+    let is_plain = word.chars().all(|c| c.is_ascii_alphabetic());
+    let verbs = LogVerb::words().into_iter().collect();
+    let (_, verb) = nearest(word, &verbs).filter(|(_, verb)| is_plain && *verb != word)?;
+    Some(format!(
+        "{word} is a word to find; did you mean the verb in 'echoic log {verb}'?"
+    ))
 }
 
 /// Returns the name in `seen` that differs least, in less than half of its characters.

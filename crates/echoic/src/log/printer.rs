@@ -9,7 +9,7 @@ use echoic_core::{
 
 use super::Stop;
 use crate::{
-    cli::LogArgs,
+    cli::FormArgs,
     local_time::{self, Rfc3339, WithTime},
     pretty::{self, Body, Columns},
     term::{self, Payload},
@@ -27,7 +27,7 @@ pub(super) enum Form {
 }
 
 impl Form {
-    pub(super) fn of(args: &LogArgs) -> Self {
+    pub(super) fn of(args: &FormArgs) -> Self {
         if args.hex {
             Self::Whole(Body::Hex)
         } else if args.show {

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    ops::RangeInclusive,
+    ops::{Range, RangeInclusive},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -11,13 +11,15 @@ use std::{
 
 use echoic_core::{
     event::{
-        Address, Batch, ConversationId, EndpointInfo, Event, Opened, Outcome, Protocol, Role,
+        Address, Batch, ConversationId, EndpointInfo, Event, Mark, Opened, Outcome, Protocol, Role,
         RunMeta,
     },
-    exchange::Conversation,
     framing::Framing,
     service::BoxFuture,
-    store::{FoundConversations, Gap, Last, Retention, Stats, StoreError},
+    store::{
+        FoundConversations, Gap, LabelChange, Last, ListedConversation, Retention, Series, Stats,
+        StoreError, TagCount,
+    },
 };
 use serde_json::Value;
 
@@ -93,6 +95,7 @@ fn opened() -> Opened {
             service: "upper".to_owned(),
             framing: Framing::Line.into(),
         }),
+        tls: None,
     }
 }
 
@@ -152,8 +155,48 @@ impl Store for GrowingStore {
     fn conversation(
         &self,
         id: ConversationId,
-    ) -> BoxFuture<'_, Result<Option<Conversation>, StoreError>> {
+    ) -> BoxFuture<'_, Result<Option<ListedConversation>, StoreError>> {
         self.inner.conversation(id)
+    }
+
+    fn messages(
+        &self,
+        id: ConversationId,
+        from_n: u64,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Exchange>, StoreError>> {
+        self.inner.messages(id, from_n, limit)
+    }
+
+    fn marks(&self, id: ConversationId) -> BoxFuture<'_, Result<Vec<Mark>, StoreError>> {
+        self.inner.marks(id)
+    }
+
+    fn label(&self, change: LabelChange) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.inner.label(change)
+    }
+
+    fn tags(&self) -> BoxFuture<'_, Result<Vec<TagCount>, StoreError>> {
+        self.inner.tags()
+    }
+
+    fn series<'a>(
+        &'a self,
+        filter: &'a Filter,
+        times: Range<Micros>,
+        step: Micros,
+        now: Micros,
+    ) -> BoxFuture<'a, Result<Series, StoreError>> {
+        self.inner.series(filter, times, step, now)
+    }
+
+    fn delete<'a>(
+        &'a self,
+        filter: &'a Filter,
+        confirmed: u64,
+        now: Micros,
+    ) -> BoxFuture<'a, Result<u64, StoreError>> {
+        self.inner.delete(filter, confirmed, now)
     }
 
     fn gaps(
@@ -215,6 +258,7 @@ fn printed_of(exchanges: u64, filter: &str, last: Option<u64>) -> (Vec<u64>, Vec
         runtime,
         store: Arc::new(store),
         filter: Filter::parse(filter).unwrap(),
+        first_word: None,
     };
     let screen = Screen::default();
     let mut printer = Printer::new(Form::Json, Payload::on(screen.clone(), false));

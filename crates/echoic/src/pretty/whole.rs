@@ -19,6 +19,25 @@ pub(crate) enum Body {
     Hex,
 }
 
+/// The note of an exchange, and the tags and the note of its conversation, a line each. A program that is not ours may have
+/// written them.
+fn notes(exchange: &Exchange) -> String {
+    let of_conversation = &exchange.conversation.labels;
+    let tags = of_conversation.tags.join(" ");
+    let lines = [
+        ("note", exchange.labels.note.as_ref()),
+        ("tags of the conversation", Some(&tags)),
+        ("note on the conversation", of_conversation.note.as_ref()),
+    ];
+    let mut text = String::new();
+    for (name, line) in lines {
+        if let Some(line) = line.filter(|line| !line.is_empty()) {
+            let _ = writeln!(text, "  {name}: {}", escape::text(line.as_bytes()));
+        }
+    }
+    text
+}
+
 /// Formats an exchange in full.
 pub(crate) fn whole(exchange: &Exchange, body: Body) -> String {
     let conversation = &exchange.conversation;
@@ -33,10 +52,10 @@ pub(crate) fn whole(exchange: &Exchange, body: Body) -> String {
         reply,
         ..
     } = exchange;
-    let (latency, outcome) = (latency(*latency_ns), exchange.outcome);
+    let (latency, outcome) = (latency(*latency_ns), exchange.outcome.word());
     let _ = writeln!(
         text,
-        "exchange {id}   {}   {latency}   {outcome:?}{}",
+        "exchange {id}   {}   {latency}   {outcome}{}",
         local_time::full(*at),
         tags(exchange)
     );
@@ -63,6 +82,10 @@ pub(crate) fn whole(exchange: &Exchange, body: Body) -> String {
         "  {DIMMED}opened {}; {ended}{DIMMED:#}",
         local_time::full(conversation.opened)
     );
+    if let Some(tls) = &conversation.tls {
+        let _ = writeln!(text, "  {DIMMED}{}{DIMMED:#}", sanitize(super::tls(tls)));
+    }
+    text += &notes(exchange);
     let in_reads = if *reads > 1 {
         format!(" in {reads} reads")
     } else {

@@ -1,21 +1,30 @@
 //! The command line of `echoic probe`, and the plan that it describes.
 
-use std::{net::Ipv6Addr, time::Duration};
+use std::{net::Ipv6Addr, sync::Arc, time::Duration};
 
 use clap::Args;
-use echoic_client::{Expected, probe::ServiceCheck};
+use echoic_client::{
+    Expected,
+    probe::{ServiceCheck, TlsCheck},
+};
 use echoic_core::{
     endpoint::{Endpoint, Host},
     units::Span,
 };
+use echoic_wire::{ClientLayer, TlsClient, TlsClientOptions};
 
-use crate::{cli::count, connect::SendArgs};
+use crate::{
+    cli::count,
+    connect::{SendArgs, StartTlsArgs, TlsClientArgs},
+    term::sanitize,
+};
 
 /// Check whether an endpoint can be reached, and if not, why
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ProbeArgs {
-    /// Probe HOST (port 80), HOST:PORT, 5000 or :5000 (this machine), udp://HOST:PORT or ./x.sock
+    /// Probe HOST (port 80), HOST:PORT, 5000 or :5000 (this machine), udp://HOST:PORT,
+    /// tls://HOST:PORT or ./x.sock
     #[arg(value_name = "ENDPOINT", required = true)]
     endpoints: Vec<String>,
 
@@ -50,6 +59,12 @@ pub(crate) struct ProbeArgs {
     /// Print each socket call with its arguments and result on standard error
     #[arg(long)]
     explain: bool,
+
+    #[command(flatten)]
+    tls: TlsClientArgs,
+
+    #[command(flatten)]
+    starttls: StartTlsArgs,
 }
 
 const EXAMPLES: &str = "\
@@ -62,6 +77,9 @@ Examples:
   echoic probe --wait 30s :5000 && echo up    wait until the server is up
   echoic probe :5000 --wait 30s --send hi --expect HI   until it answers
   echoic probe udp://:5000 --timeout 1s       open, closed or silent
+  echoic probe tls://example.com:443          certificates, version, days left
+  echoic probe tls://:5443 --ca ca.pem        trusted by that file
+  echoic probe tls://db.test:5432 --starttls postgres   TLS after plain text
 
 The addresses of a name are tried by Happy Eyeballs (RFC 8305): IPv6 first, the
 next after 250 ms, or at once when one fails. TCP and Unix sockets count as
@@ -69,9 +87,13 @@ reachable when they connect; nothing is sent. A proxy may accept connections
 before its service is up: --expect requires an answer. Over UDP, probe sends a
 line (a valid query on ports 53 and 123), and only a reply counts.
 
+Over tls://, probe does the handshake, prints what was agreed on and every
+certificate, and judges as a client that verifies would: exit code 0 or 8.
+
 Exit codes: 0 connected, or replied; 2 usage; 3 name not resolved; 4 refused,
 closed or unreachable; 5 timed out, filtered or silent; 7 reached, and --expect
-not met. With several endpoints, the code of the first that failed.";
+not met; 8 TLS handshake failed, or certificate not trusted. With several
+endpoints, the code of the first that failed.";
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -88,21 +110,33 @@ pub(super) struct Plan {
 }
 
 /// An endpoint to probe.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Target {
     pub(super) endpoint: Endpoint,
     /// No port was given, so it is 80, as in the script of the tutorial.
     pub(super) port_assumed: bool,
+    /// How to open TLS, for `tls://`.
+    pub(super) tls: Option<TlsCheck>,
 }
 
 impl ProbeArgs {
     /// Returns the plan, or an error that names the argument at fault.
     pub(super) fn plan(&self) -> Result<Plan, String> {
+        // The report has all that there is to see, and its verdict is that of a client that verifies.
+        let tls = TlsClientOptions {
+            insecure: true,
+            ..self.tls.options()?
+        };
+        let any_tls = self.endpoints.iter().any(|text| text.starts_with("tls://"));
+        let before = self.starttls.layer(any_tls)?;
         let targets = self
             .endpoints
             .iter()
-            .map(|text| target(text))
-            .collect::<Result<_, _>>()?;
+            .map(|text| target(text, &tls, before.as_ref()));
+        let targets: Vec<_> = targets.collect::<Result<_, _>>()?;
+        if targets.iter().all(|target| target.tls.is_none()) {
+            self.tls.refuse_without_tls()?;
+        }
         let timeout = self.timeout.0;
         let sends = self.sends.bodies()?;
         if self.expect.is_none() && !sends.is_empty() {
@@ -131,16 +165,20 @@ impl ProbeArgs {
     }
 }
 
-fn target(text: &str) -> Result<Target, String> {
+fn target(
+    text: &str,
+    tls: &TlsClientOptions,
+    before: Option<&Arc<dyn ClientLayer>>,
+) -> Result<Target, String> {
     let (endpoint, port_assumed) = match text.parse::<Endpoint>() {
         Ok(endpoint) => (endpoint, false),
         Err(error) => (with_port_80(text).ok_or_else(|| error.to_string())?, true),
     };
     match &endpoint {
-        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.port == 0 => {
+        Endpoint::Tcp(at) | Endpoint::Udp(at) | Endpoint::Tls(at) if at.port == 0 => {
             Err("invalid port 0: expected the port of a server".to_owned())
         }
-        Endpoint::Tcp(at) | Endpoint::Udp(at) if at.host == Host::Any => {
+        Endpoint::Tcp(at) | Endpoint::Udp(at) | Endpoint::Tls(at) if at.host == Host::Any => {
             Err("invalid host *: it is for listening; expected the host to probe".to_owned())
         }
         Endpoint::Fd(_) => Err(
@@ -148,10 +186,27 @@ fn target(text: &str) -> Result<Target, String> {
                 .to_owned(),
         ),
         _ => Ok(Target {
+            tls: tls_check(&endpoint, tls, before.cloned())?,
             endpoint,
             port_assumed,
         }),
     }
+}
+
+/// Returns how to open TLS over a connection to `endpoint`; `None` without TLS.
+fn tls_check(
+    endpoint: &Endpoint,
+    options: &TlsClientOptions,
+    before: Option<Arc<dyn ClientLayer>>,
+) -> Result<Option<TlsCheck>, String> {
+    let Endpoint::Tls(at) = endpoint else {
+        return Ok(None);
+    };
+    let client = TlsClient::new(at, options).map_err(sanitize)?;
+    Ok(Some(TlsCheck {
+        client: Arc::new(client),
+        before,
+    }))
 }
 
 /// Parses a host without a port as port 80; `None` if it is not one.
@@ -204,6 +259,7 @@ mod tests {
             let Target {
                 endpoint,
                 port_assumed,
+                ..
             } = &plan(text).unwrap().targets[0];
             assert_eq!(
                 (endpoint.to_string().as_str(), *port_assumed),
@@ -232,6 +288,10 @@ mod tests {
                 "invalid count 0: expected at least 1 and at most 1000",
             ),
             (":80 --wait soon", "invalid duration soon: expected"),
+            (":80 --ca a.pem", "--ca applies to tls:// only"),
+            ("tls://:0", "port 0"),
+            ("tls://:80 --client-cert a.pem", "needs --client-key"),
+            ("tls://:80 --ca /nowhere.pem", "cannot read /nowhere.pem"),
         ] {
             let error = plan(words).unwrap_err();
             assert!(error.contains(why), "{words}: {error}");

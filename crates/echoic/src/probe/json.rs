@@ -5,7 +5,10 @@ use std::{borrow::Cow, time::Duration};
 use echoic_client::probe::{AttemptOutcome, DnsRecord, Report, Verdict};
 use serde::Serialize;
 
-use super::words::{dns_status, failure};
+use super::{
+    tls::Handshake,
+    words::{dns_status, failure},
+};
 use crate::exit::Exit;
 
 /// The report for one endpoint. Times are in milliseconds since the start.
@@ -26,6 +29,8 @@ pub(super) struct JsonReport<'a> {
     tries: Vec<Tried>,
     addresses: Vec<AddressSummary>,
     untried: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tls: Vec<Handshake<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     answer: Option<ServiceAnswer<'a>>,
 }
@@ -121,6 +126,7 @@ impl<'a> JsonReport<'a> {
             tries: tries(report),
             addresses: addresses(report),
             untried: report.untried.iter().map(ToString::to_string).collect(),
+            tls: report.tls.iter().map(Handshake::of).collect(),
             answer: report.answer.as_ref().map(|answer| ServiceAnswer {
                 expected: &answer.expected,
                 met: answer.failure.is_none(),
@@ -220,6 +226,6 @@ fn addresses(report: &Report) -> Vec<AddressSummary> {
 }
 
 /// Converts to milliseconds with three decimals.
-fn ms(time: Duration) -> f64 {
+pub(super) fn ms(time: Duration) -> f64 {
     (time.as_secs_f64() * 1_000_000.0).round() / 1000.0
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use echoic_client::probe::{Attempt, AttemptOutcome, Report, State, Summary, Verdict, figure};
+use echoic_client::probe::{
+    Attempt, AttemptOutcome, Report, State, Summary, TlsFailure, Verdict, figure,
+};
 use echoic_core::{
     endpoint::{Endpoint, Host},
     escape,
@@ -10,7 +12,10 @@ use echoic_core::{
 };
 use echoic_wire::eyeballs::LookupFailure;
 
-use super::words::{dns_status, failure};
+use super::{
+    tls,
+    words::{dns_status, failure},
+};
 use crate::term::{DIMMED, ERROR, OutputError, Payload, RECEIVED};
 
 /// Rows of the timeline that are printed; the rest is counted.
@@ -49,8 +54,9 @@ pub(super) fn write(
     {
         table(payload, &summaries, report)?;
     }
+    tls::write(payload, report)?;
     let colour = match verdict.state {
-        State::Reachable | State::Open | State::Ready => RECEIVED,
+        State::Reachable | State::Open | State::Ready | State::Trusted => RECEIVED,
         _ => ERROR,
     };
     payload.line(format_args!(
@@ -104,7 +110,7 @@ fn timeline(payload: &mut Payload, report: &Report, port_assumed: bool) -> Resul
 fn rows(report: &Report) -> Vec<Row> {
     let mut rows = vec![];
     let host = match &report.endpoint {
-        Endpoint::Tcp(at) | Endpoint::Udp(at) => match &at.host {
+        Endpoint::Tcp(at) | Endpoint::Udp(at) | Endpoint::Tls(at) => match &at.host {
             Host::Name(name) => name.as_str(),
             _ => "",
         },
@@ -158,13 +164,21 @@ fn rows(report: &Report) -> Vec<Row> {
             .iter()
             .map(|tried| row(tried, &report.endpoint)),
     );
+    rows.extend(report.tls.iter().map(|answer| Row {
+        kind: "TLS",
+        what: escaped(&answer.address.to_string()),
+        result: tls::result(answer).to_owned(),
+        from: answer.started,
+        to: answer.ended,
+        is_unanswered: matches!(answer.failure, Some(TlsFailure::TimedOut)),
+    }));
     rows
 }
 
 fn row(tried: &Attempt, endpoint: &Endpoint) -> Row {
     Row {
         kind: match endpoint {
-            Endpoint::Tcp(_) => "TCP",
+            Endpoint::Tcp(_) | Endpoint::Tls(_) => "TCP",
             Endpoint::Udp(_) => "UDP",
             Endpoint::Unix(_) | Endpoint::Unixgram(_) | Endpoint::Fd(_) => "unix",
         },

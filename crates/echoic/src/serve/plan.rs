@@ -1,26 +1,29 @@
 //! Turns the arguments of `serve` into a plan: everything is checked here, once.
 
-use std::{fmt::Display, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt::Display, str::FromStr, time::Duration};
 
 use echoic_core::{
     access::{AccessList, Network, NetworkError},
     endpoint::{Endpoint, Served, Shape},
     framing::FramingPair,
     limits::{Limits, SourceLimits},
-    service::Service,
     store::{Durability, Retention},
     units::{Bytes, Count, Mode, OffOr, Span},
 };
+use echoic_nats::NatsServer;
 use echoic_recorder::{RecorderOptions, WhenFull};
 use echoic_server::EndpointConfig;
-use echoic_service::NamedService;
 use echoic_wire::{ListenOptions, inherited_fds};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use super::tls::{self, TlsEndpoints, TlsOptions};
 use crate::{
     cli::{self, Full, LimitArgs, ServeArgs, ShowingArgs},
+    connect::framing_ignored,
+    console::ConsolePlan,
     exit::CliError,
     explain,
+    service_choice::{RemoteServices, ServiceChoice},
     store_url::StoreUrl,
     term,
 };
@@ -42,6 +45,8 @@ const CONNECTIONS_MAX: u64 = 10_000;
 /// What `serve` is to do.
 pub(super) struct Plan {
     pub(super) endpoints: Vec<EndpointConfig>,
+    /// Those of the endpoints that have their handlers in workers.
+    pub(super) remote_services: RemoteServices,
     pub(super) limits: Limits,
     pub(super) source_limits: SourceLimits,
     /// Connections that may be rejected by a lingering close at the same time.
@@ -57,6 +62,14 @@ pub(super) struct Plan {
     /// How long a worker polls for the next message before it sleeps.
     pub(super) busy_poll: Option<Duration>,
     pub(super) workers: usize,
+    /// The certificates of endpoints with TLS.
+    pub(super) tls: TlsEndpoints,
+    /// `None` without a web console.
+    pub(super) console: Option<ConsolePlan>,
+    /// Where the console may send, beside the endpoints.
+    pub(super) console_send: Vec<Endpoint>,
+    /// The NATS server where consoles elsewhere find this server.
+    pub(super) on: Option<NatsServer>,
 }
 
 /// What `serve` prints.
@@ -96,11 +109,6 @@ impl Showing {
 
 impl Plan {
     pub(super) fn new(args: &ServeArgs) -> Result<Self, CliError> {
-        if args.showing.console != "off" {
-            return Err(CliError::usage(
-                "invalid --console: expected off; this version has no web console",
-            ));
-        }
         let workers = match args.workers {
             Some(workers) => workers.into(),
             None => std::thread::available_parallelism().map_or(1, usize::from),
@@ -122,12 +130,15 @@ impl Plan {
         let files = raise_open_files();
         let limits = limits(args, files)?;
         let taken = limits.connections_max as u64 + FILES_OWN;
-        let endpoints = endpoints(args, &limits)?;
+        let mut remote_services = RemoteServices::new(args.limits.worker_timeout.0);
+        let mut tls = TlsEndpoints::default();
+        let endpoints = endpoints(args, &limits, &mut remote_services, &mut tls)?;
         if args.once {
             check_once(&endpoints)?;
         }
         Ok(Self {
             endpoints,
+            remote_services,
             limits,
             source_limits: source_limits(&args.limits),
             max_rejecting: files.saturating_sub(taken) as usize,
@@ -141,7 +152,8 @@ impl Plan {
                     Full::Block => WhenFull::Block,
                     Full::Drop => WhenFull::Drop,
                 },
-                shards: workers,
+                // The last one is for the calls of the console, which come from no worker.
+                shards: workers + usize::from(!args.console_send.is_empty()),
                 ..RecorderOptions::default()
             },
             show: Showing::new(&args.showing),
@@ -149,7 +161,38 @@ impl Plan {
             exit_with_stdin: args.exit_with_stdin,
             busy_poll,
             workers,
+            tls,
+            console: console(args)?,
+            console_send: args.console_send.clone(),
+            on: args.on.clone(),
         })
+    }
+}
+
+/// Returns what the console is to be. It shows a record, so there is none without a store.
+fn console(args: &ServeArgs) -> Result<Option<ConsolePlan>, CliError> {
+    let usage = |why: &str| Err(CliError::usage(why));
+    if args.console.console_readonly && !args.console_send.is_empty() {
+        return usage("--console-readonly and --console-send exclude each other: omit one of them");
+    }
+    let console = ConsolePlan::new(&args.console)?;
+    let is_asked = (args.console.console.is_some() && !args.console_from_variable)
+        || args.console.open
+        || args.console.console_readonly
+        || !args.console_send.is_empty();
+    match console {
+        None if args.console.console_readonly || !args.console_send.is_empty() => usage(
+            "--console off leaves no console for --console-readonly or --console-send: omit one of them",
+        ),
+        Some(_) if args.recording.store == StoreUrl::None && is_asked => usage(
+            "the console shows the record, and --store none has none: use --store memory, or omit the options of the console",
+        ),
+        Some(_) if matches!(args.recording.store, StoreUrl::Nats(_)) && is_asked => usage(
+            "the console shows the record, and a stream passes it on: use `echoic console --store` with the store of \
+             `echoic keep`, or omit the options of the console",
+        ),
+        Some(_) if !args.recording.store.is_readable() => Ok(None),
+        console => Ok(console),
     }
 }
 
@@ -164,7 +207,12 @@ fn check_once(endpoints: &[EndpointConfig]) -> Result<(), CliError> {
 }
 
 /// Returns the configuration of each endpoint: the command line's options, then the endpoint's own.
-fn endpoints(args: &ServeArgs, limits: &Limits) -> Result<Vec<EndpointConfig>, CliError> {
+fn endpoints(
+    args: &ServeArgs,
+    limits: &Limits,
+    remote_services: &mut RemoteServices,
+    tls: &mut TlsEndpoints,
+) -> Result<Vec<EndpointConfig>, CliError> {
     let mut endpoints: Vec<EndpointConfig> = Vec::new();
     // Shared by all endpoints, so that their calls share a clock.
     let explain = args.showing.explain.then(explain::on_stderr);
@@ -192,17 +240,20 @@ fn endpoints(args: &ServeArgs, limits: &Limits) -> Result<Vec<EndpointConfig>, C
             },
             ..EndpointConfig::new(
                 served.located.endpoint,
-                service(args, served.service.as_deref())?,
+                remote_services.service(&choice(args, served.service.as_deref())?),
             )
         };
+        let mut tls_options = TlsOptions::default();
         for (name, value) in &served.located.options.0 {
-            option(&mut config, name, value).map_err(|why| {
+            option(&mut config, remote_services, &mut tls_options, name, value).map_err(|why| {
                 CliError::usage(format!("{}: ?{name}={value}: {why}", config.endpoint))
             })?;
         }
+        config.layers = tls.layers(&config.endpoint, tls_options, &args.recording.store)?;
         if is_datagrams && config.framing != FramingPair::default() {
-            let why = "a datagram is one message, so --frame does not apply";
-            term::note(&format!("{}: {why}", config.endpoint));
+            let options = &served.located.options.0;
+            let is_option = options.iter().any(|(name, _)| &**name == "frame");
+            term::note(&framing_ignored(&config.endpoint, is_option));
         }
         // A second listener on the same address fails by itself, but a descriptor could be opened twice: then either
         // endpoint could accept a connection.
@@ -241,20 +292,26 @@ fn served(args: &ServeArgs) -> Result<Vec<Served>, CliError> {
         .collect()
 }
 
-fn service(args: &ServeArgs, name: Option<&str>) -> Result<Arc<dyn Service>, CliError> {
-    let NamedService(service) = match name {
-        Some(name) => name.parse().map_err(CliError::usage)?,
-        None => args.service.clone(),
-    };
-    Ok(service)
+fn choice(args: &ServeArgs, name: Option<&str>) -> Result<ServiceChoice, CliError> {
+    match name {
+        Some(name) => name.parse().map_err(CliError::usage),
+        None => Ok(args.service.clone()),
+    }
 }
 
 /// Applies an option of one endpoint. Its name is that of the command line's option.
-fn option(config: &mut EndpointConfig, name: &str, value: &str) -> Result<(), String> {
+fn option(
+    config: &mut EndpointConfig,
+    remote_services: &mut RemoteServices,
+    tls_options: &mut TlsOptions,
+    name: &str,
+    value: &str,
+) -> Result<(), String> {
     fn read<T: FromStr<Err: Display>>(value: &str) -> Result<T, String> {
         value.parse().map_err(|error: T::Err| error.to_string())
     }
     let is_udp = matches!(config.endpoint, Endpoint::Udp(_));
+    let is_tls = matches!(config.endpoint, Endpoint::Tls(_));
     let is_unix = matches!(config.endpoint, Endpoint::Unix(_) | Endpoint::Unixgram(_));
     let EndpointConfig {
         service,
@@ -265,7 +322,7 @@ fn option(config: &mut EndpointConfig, name: &str, value: &str) -> Result<(), St
         ..
     } = config;
     match name {
-        "as" => *service = read::<NamedService>(value)?.0,
+        "as" => *service = remote_services.service(&read(value)?),
         "frame" => *framing = read(value)?,
         "max-message" => {
             let bytes = cli::max_message(value).map_err(|error| error.to_string())?;
@@ -274,6 +331,7 @@ fn option(config: &mut EndpointConfig, name: &str, value: &str) -> Result<(), St
         "idle-timeout" => limits.idle_timeout = read::<Span>(value)?.0,
         "message-timeout" => limits.message_timeout = read::<Span>(value)?.0,
         "write-timeout" => limits.write_timeout = read::<Span>(value)?.0,
+        "handshake-timeout" => limits.handshake_timeout = read::<Span>(value)?.0,
         "backlog" => {
             let count = Count::within(value, 0..=i32::MAX as u64);
             listen.backlog = count.map_err(|error| error.to_string())? as u32;
@@ -284,11 +342,18 @@ fn option(config: &mut EndpointConfig, name: &str, value: &str) -> Result<(), St
         "broadcast" => return Err("it applies to udp:// only".to_owned()),
         "allow" => access.allow = networks(value)?,
         "deny" => access.deny = networks(value)?,
+        _ if tls::OPTIONS.contains(&name) => {
+            if !is_tls {
+                return Err("it applies to tls:// only".to_owned());
+            }
+            tls_options.set(name, value)?;
+        }
         _ => {
             let hint = if is_unix { cli::ENCODING_HINT } else { "" };
             return Err(format!(
                 "unknown option: expected as, frame, max-message, idle-timeout, message-timeout, \
-                 write-timeout, backlog, sndbuf, mode, broadcast, allow or deny{hint}"
+                 write-timeout, handshake-timeout, backlog, sndbuf, mode, broadcast, allow or deny, and of TLS cert, key, \
+                 client-ca, alpn or tls-min{hint}"
             ));
         }
     }
@@ -326,6 +391,7 @@ fn limits(args: &ServeArgs, files: u64) -> Result<Limits, CliError> {
         message_timeout: given.message_timeout.0,
         write_timeout: given.write_timeout.0,
         drain_timeout: given.drain_timeout.0,
+        handshake_timeout: given.handshake_timeout.0,
         ..Limits::default()
     })
 }

@@ -45,11 +45,12 @@ pub(super) async fn store_failures(recorder: Recorder, notifier: Notifier, quiet
     }
 }
 
-/// Prints the totals and decides the exit code.
+/// Prints the totals and decides the exit code. `called` is the number of exchanges that the console has made as a client.
 pub(super) fn end(
     plan: &Plan,
     recorder: &Recorder,
     drained: Drained,
+    called: u64,
     unclosed: Option<String>,
 ) -> Exit {
     let Drained {
@@ -60,7 +61,7 @@ pub(super) fn end(
     } = drained;
     let status = recorder.status();
     let count = pretty::count;
-    let mut text = format!("stopped: {} served", count(served, "exchange"));
+    let mut text = format!("stopped: {} served", count(served + called, "exchange"));
     if plan.store != StoreUrl::None {
         text += &format!(", {} recorded, {} lost", status.recorded, status.lost);
     }

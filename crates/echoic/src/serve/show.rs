@@ -1,5 +1,6 @@
 //! The output of `echoic serve`: its listeners on standard error; addresses and events on standard output.
 
+mod choice;
 mod json;
 mod lines;
 
@@ -13,9 +14,11 @@ use std::{
 };
 
 use echoic_core::{
-    endpoint::{Endpoint, Host},
+    endpoint::Host,
     event::{Address as At, EndpointInfo, Protocol},
     framing::{Framing, FramingPair},
+    service::Service,
+    view::EventJson,
 };
 use echoic_recorder::{Seen, Watcher};
 use echoic_server::{EndpointConfig, Listening};
@@ -25,8 +28,12 @@ use tokio::{
 };
 
 use self::{json::JsonPrinter, lines::LinePrinter};
-use super::plan::{Events, Plan, Showing};
+use super::{
+    plan::{Events, Plan, Showing},
+    terminal::Activity,
+};
 use crate::{
+    status_line::Above,
     stdio,
     store_url::StoreUrl,
     term::{self, DIMMED, sanitize},
@@ -53,6 +60,8 @@ trait Printer {
 pub(super) async fn run(
     showing: Showing,
     listening: &[Listening],
+    console: Option<EventJson<'_>>,
+    activity: Option<Arc<Activity>>,
     watcher: Option<Watcher>,
     written: Arc<AtomicU64>,
 ) -> io::Result<()> {
@@ -71,12 +80,16 @@ pub(super) async fn run(
         Events::Json => {
             let mut printer = JsonPrinter::new(out, term::note);
             printer.listening(listening)?;
+            if let Some(console) = console {
+                printer.console(&console)?;
+            }
             follow(&mut printer, watcher).await
         }
         Events::Lines => {
             let Progress { written, .. } = out;
             let out = term::coloured_stdout();
-            let mut printer = LinePrinter::new(Progress { out, written });
+            let out = Above(Progress { out, written });
+            let mut printer = LinePrinter::new(out, activity);
             follow(&mut printer, watcher).await
         }
     }
@@ -175,11 +188,11 @@ pub(super) fn announce(plan: &Plan, listening: &[Listening]) {
             "listening on {at:<at_width$} {:<service_width$} {:<messages_width$} {DIMMED}try: echoic connect {}{DIMMED:#}",
             endpoint_info.service,
             endpoint_info.messages(),
-            connect_arguments(address, endpoint_info)
+            connect_arguments(plan, address, endpoint_info)
         ));
     }
     for EndpointConfig { endpoint, .. } in &plan.endpoints {
-        let (Endpoint::Tcp(at) | Endpoint::Udp(at)) = endpoint else {
+        let Some(at) = endpoint.host_port() else {
             continue;
         };
         let matches_endpoint = |one: &&Listening| {
@@ -193,6 +206,11 @@ pub(super) fn announce(plan: &Plan, listening: &[Listening]) {
             ));
         }
     }
+    for service in plan.remote_services.iter() {
+        let (name, url) = (service.name(), service.url());
+        term::note(&format!("{name} is answered by the workers of {url}"));
+    }
+    plan.tls.announce();
     match &plan.store {
         StoreUrl::Sqlite(path) => term::note(&format!(
             "recording in {} (durability {}, retention {})",
@@ -200,13 +218,21 @@ pub(super) fn announce(plan: &Plan, listening: &[Listening]) {
             plan.durability,
             plan.retention_text
         )),
+        StoreUrl::Postgres(url) => term::note(&format!(
+            "recording in {url} (durability {}, retention {})",
+            plan.durability, plan.retention_text
+        )),
+        StoreUrl::Nats(url) => term::note(&format!(
+            "recording in {url} (durability {}), for `echoic keep --from {url}`",
+            plan.durability
+        )),
         StoreUrl::Memory => term::note("recording in memory: gone when this process ends"),
         StoreUrl::None => term::note("recording nothing"),
     }
 }
 
 /// Returns the arguments of `echoic connect` for this listener.
-fn connect_arguments(address: &At, endpoint_info: &EndpointInfo) -> String {
+fn connect_arguments(plan: &Plan, address: &At, endpoint_info: &EndpointInfo) -> String {
     let target = match address {
         At::Net(addr) if addr.ip().is_loopback() && endpoint_info.proto == Protocol::Tcp => {
             format!(":{}", addr.port())
@@ -219,6 +245,15 @@ fn connect_arguments(address: &At, endpoint_info: &EndpointInfo) -> String {
             format!("{}://:{}", endpoint_info.proto, addr.port())
         }
         _ => shell_word(&sanitize(address.url(endpoint_info.proto))),
+    };
+    let made = if endpoint_info.proto == Protocol::Tls {
+        plan.tls.ca_of(address.port())
+    } else {
+        None
+    };
+    let target = match made {
+        Some(made) => format!("{target} --ca {}", shell_word(&sanitize(made.ca.display()))),
+        None => target,
     };
     // A prompt sends lines and displays bytes as they come, which is right for both framings.
     let prompts = [Framing::Line, Framing::Chunk];

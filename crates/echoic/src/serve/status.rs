@@ -1,11 +1,8 @@
 //! Answers questions for the counters of a running server: at a Unix socket for `echoic status`, and at SIGUSR1.
 
 use std::{
-    fs::DirBuilder,
     future::poll_fn,
     io,
-    os::unix::fs::DirBuilderExt,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +15,7 @@ use echoic_core::{
     view::JSON_VERSION,
 };
 use echoic_recorder::Recorder;
-use echoic_server::{Server, ServerCounters};
+use echoic_server::{Server, ServerControl};
 use echoic_wire::{Incoming, ListenOptions, Listener, listen};
 use tokio::{
     signal::unix::Signal,
@@ -27,6 +24,7 @@ use tokio::{
 
 use super::{notify::Notifier, plan::Plan};
 use crate::{
+    runtime_directory,
     status::{ListeningStatus, ServerStatus, own_socket},
     store_url::{STORE_DEADLINE, StoreUrl},
     term,
@@ -42,9 +40,11 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct ServerState {
     started: Instant,
     listening: Vec<ListeningStatus>,
+    /// The URL of the console.
+    console: Option<String>,
     store: StoreUrl,
     pub(super) recorder: Recorder,
-    counters: ServerCounters,
+    control: ServerControl,
     stopping: AtomicBool,
     /// The longest time that a drain takes.
     drains_within: Duration,
@@ -54,7 +54,12 @@ pub(super) struct ServerState {
 }
 
 impl ServerState {
-    pub(super) fn new(plan: &Plan, server: &Server, recorder: Recorder) -> Self {
+    pub(super) fn new(
+        plan: &Plan,
+        server: &Server,
+        recorder: Recorder,
+        console: Option<String>,
+    ) -> Self {
         let listening = server.listening_at();
         let listening = listening.iter().map(|one| ListeningStatus {
             addr: one.address.url(one.endpoint_info.proto),
@@ -63,9 +68,10 @@ impl ServerState {
         Self {
             started: Instant::now(),
             listening: listening.collect(),
+            console,
             store: plan.store.clone(),
             recorder,
-            counters: server.counters(),
+            control: server.control(),
             stopping: AtomicBool::new(false),
             drains_within: plan.limits.drain_timeout + 2 * STORE_DEADLINE,
             notifier: Notifier::from_env(),
@@ -87,11 +93,12 @@ impl ServerState {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    fn now(&self) -> ServerStatus {
-        let counts = self.counters.now();
+    pub(super) fn now(&self) -> ServerStatus {
+        let counts = self.control.counts();
         let record = self.recorder.status();
+        // From the same moment as the counts of the record, so that they add up.
         let served = match &self.store {
-            StoreUrl::None => counts.served_in_ended,
+            StoreUrl::None => counts.served,
             _ => record.recorded + record.waiting + record.lost,
         };
         let store = match &self.store {
@@ -108,6 +115,7 @@ impl ServerState {
             up_s: self.started.elapsed().as_secs(),
             stopping: self.stopping.load(Ordering::Relaxed),
             listening: self.listening.clone(),
+            console: self.console.clone(),
             store,
             open: counts.open,
             accepted: counts.accepted,
@@ -133,7 +141,8 @@ pub(super) async fn print_at(mut signal: Signal, state: Arc<ServerState>) {
 pub(super) async fn open(store: &StoreUrl) -> Option<Listener> {
     let path = own_socket(store)?;
     let opened = async {
-        make_directory(&path).map_err(|why| why.to_string())?;
+        let directory = path.parent().unwrap_or(&path);
+        runtime_directory::make(directory).map_err(|why| why.to_string())?;
         let endpoint = Endpoint::Unix(UnixName::Path(path.clone()));
         let listeners = listen(&endpoint, &ListenOptions::default()).await;
         listeners.map_err(|why| why.to_string())
@@ -147,17 +156,6 @@ pub(super) async fn open(store: &StoreUrl) -> Option<Listener> {
             );
             None
         }
-    }
-}
-
-/// Makes the directory of the socket, for this user alone, if it does not exist.
-fn make_directory(socket: &Path) -> io::Result<()> {
-    match socket.parent() {
-        Some(directory) => DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory),
-        None => Ok(()),
     }
 }
 

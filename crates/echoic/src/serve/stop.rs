@@ -5,7 +5,10 @@ use std::{
     thread,
 };
 
-use tokio::{select, sync::oneshot};
+use tokio::{
+    select,
+    sync::{mpsc, oneshot},
+};
 
 use crate::{signals::Signals, stdio};
 
@@ -14,7 +17,12 @@ pub(super) struct StopRequests {
     signals: Signals,
     /// Ready at the end of standard input; `None` if that is no request.
     stdin: Option<oneshot::Receiver<()>>,
+    /// The key `q`. The sender is held, so that it never ends.
+    keys: (mpsc::Sender<()>, mpsc::Receiver<()>),
 }
+
+/// Presses of `q` that may wait.
+const KEYS_MAX: usize = 2;
 
 impl StopRequests {
     /// Receives requests from now on.
@@ -22,7 +30,13 @@ impl StopRequests {
         Ok(Self {
             signals: Signals::catch()?,
             stdin: with_stdin.then(stdin_end).transpose()?,
+            keys: mpsc::channel(KEYS_MAX),
         })
+    }
+
+    /// Returns where a key requests a stop.
+    pub(super) fn key(&self) -> mpsc::Sender<()> {
+        self.keys.0.clone()
     }
 
     /// Waits for the first request: the server is to drain.
@@ -35,13 +49,17 @@ impl StopRequests {
         };
         select! {
             () = self.signals.first() => {}
+            _ = self.keys.1.recv() => {}
             () = stdin => {}
         }
     }
 
-    /// Waits for the request to stop at once: a second SIGINT or SIGTERM.
+    /// Waits for the request to stop at once: a second SIGINT or SIGTERM, or the key again.
     pub(super) async fn at_once(&mut self) {
-        self.signals.second().await;
+        select! {
+            () = self.signals.second() => {}
+            _ = self.keys.1.recv() => {}
+        }
     }
 }
 

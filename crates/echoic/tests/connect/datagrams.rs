@@ -158,6 +158,71 @@ fn unanswered_datagram_of_a_unix_socket_is_counted() {
     assert!(err.contains("1 of 2 datagrams"), "{err}");
 }
 
+/// Returns the exchanges of a record as request, reply and outcome.
+fn recorded(store: &str) -> Vec<[String; 3]> {
+    let mut log = std::process::Command::new(env!("CARGO_BIN_EXE_echoic"));
+    let output = log.args(["log", "--json", "--store", store]).output();
+    let output = String::from_utf8(output.unwrap().stdout).unwrap();
+    let exchange = |line: &str| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        [
+            text(&line["req"]["text"]),
+            text(&line["rep"]["text"]),
+            text(&line["outcome"]),
+        ]
+    };
+    let mut all: Vec<_> = output.lines().map(exchange).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn record_names_the_datagrams_that_have_no_reply() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("talk.db");
+    let store = store.to_str().unwrap();
+    let (endpoint, answering) = picky(|datagram| matches!(datagram, b"one" | b"three"), 4);
+    let options = ["--linger-timeout", "300ms", "--store", store];
+    let input = b"one\ntwo\nthree\nfour\n";
+    let output = run(&[&[endpoint.as_str()], &options[..]].concat(), input);
+    answering.join().unwrap();
+    assert_code(&output, 5);
+    let expected = [
+        ["four", "", "unanswered"],
+        ["one", "one", "ok"],
+        ["three", "three", "ok"],
+        ["two", "", "unanswered"],
+    ];
+    assert_eq!(recorded(store), expected);
+}
+
+/// A service of its own: which of the two datagrams the only reply answers, nobody can tell.
+#[test]
+fn record_calls_no_datagram_unanswered_if_a_reply_may_answer_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let store = dir.path().join("talk.db");
+    let store = store.to_str().unwrap();
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let answering = thread::spawn(move || {
+        socket.recv_from(&mut [0; 9]).unwrap();
+        let (_, from) = socket.recv_from(&mut [0; 9]).unwrap();
+        socket.send_to_addr(b"17", &from).unwrap();
+    });
+    let endpoint = format!("unixgram:{}", path.display());
+    let options = ["--linger-timeout", "300ms", "--store", store];
+    let output = run(&[&[endpoint.as_str()], &options[..]].concat(), b"a\nb\n");
+    answering.join().unwrap();
+    assert_code(&output, 5);
+    let expected = [
+        ["", "17", "ok"],
+        ["a", "", "unpaired"],
+        ["b", "", "unpaired"],
+    ];
+    assert_eq!(recorded(store), expected);
+}
+
 #[test]
 fn sends_end_when_each_is_answered_without_the_linger_timeout() {
     let started = Instant::now();
@@ -203,6 +268,56 @@ fn udp_is_never_said_to_be_connected() {
     let err = String::from_utf8_lossy(&output.stderr);
     assert!(err.contains("sending to 127.0.0.1"), "{err}");
     assert!(!err.contains("connected"), "{err}");
+}
+
+#[test]
+fn framing_of_datagrams_is_ignored_with_a_notice() {
+    for (option, args, what) in [
+        ("", &["--frame", "line"][..], "--frame"),
+        ("?frame=u16be", &[], "?frame="),
+    ] {
+        let (endpoint, received) = upper(1);
+        let endpoint = format!("{endpoint}{option}");
+        let output = run(&[&[&*endpoint, "--send", "hi"], args].concat(), b"");
+        assert_code(&output, 0);
+        assert_eq!(received.join().unwrap(), [b"hi"]);
+        assert_eq!(output.stdout, b"HI");
+        let err = String::from_utf8_lossy(&output.stderr);
+        let notice = format!("a datagram is one message, so {what} does not apply");
+        assert!(err.contains(&notice), "{err}");
+    }
+}
+
+#[test]
+fn silence_of_datagrams_is_not_called_a_missing_close() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let (silent, gram) = (
+        UdpSocket::bind("127.0.0.1:0").unwrap(),
+        UnixDatagram::bind(&path).unwrap(),
+    );
+    let endpoints = [
+        format!("udp://{}", silent.local_addr().unwrap()),
+        format!("unixgram:{}", path.display()),
+    ];
+    for endpoint in &endpoints {
+        let output = run(&[endpoint, "-v", "--linger-timeout", "200ms"], b"x\n");
+        assert_code(&output, 5);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(err.contains("timed out: no reply within 200ms"), "{err}");
+        assert!(!err.contains("close"), "{err}");
+        let output = run(&[endpoint, "-v", "--send-only"], b"x\n");
+        assert_code(&output, 0);
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(err.contains("sent everything and closed"), "{err}");
+    }
+    drop((silent, gram));
+    let (endpoint, answering) = picky(|_| true, 1);
+    let output = run(&[&endpoint, "-v", "--linger-timeout", "200ms"], b"x\n");
+    answering.join().unwrap();
+    assert_code(&output, 0);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(err.contains("closed after 200ms of silence"), "{err}");
 }
 
 #[test]

@@ -162,6 +162,65 @@ fn input_for_a_peer_that_closed_exits_with_6() {
     }
 }
 
+/// Whenever the input comes, or whether it comes at all, the exit code is the same: no moment turns a loss into a success.
+#[test]
+fn input_that_has_not_ended_when_the_peer_closed_exits_with_6() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("talk.db");
+    let store = store.to_str().unwrap();
+    let large = vec![b'x'; 288_000];
+    let runs: [(&[&str], u64, &[u8]); 8] = [
+        (&[], 0, b""),
+        (&[], 980, b"late\n"),
+        (&[], 1000, &large),
+        (&[], 1020, b"late\n"),
+        (&[], 1500, b"late\n"),
+        (&["--hold"], 1020, b"late\n"),
+        (&["--send-only"], 1020, b"late\n"),
+        (&["--store", store], 1020, b"late\n"),
+    ];
+    thread::scope(|scope| {
+        for (options, after, input) in runs {
+            scope.spawn(move || {
+                let (addr, peer) = server(drop);
+                let mut process = start(&[&[addr.as_str()], options].concat());
+                peer.join().unwrap();
+                let mut stdin = process.stdin.take().unwrap();
+                thread::sleep(Duration::from_millis(after));
+                // It may have exited, which the writer of a pipe sees as EPIPE.
+                let _ = stdin.write_all(input);
+                let output = process.wait_with_output().unwrap();
+                drop(stdin);
+                assert_code(&output, 6);
+            });
+        }
+    });
+}
+
+#[test]
+fn input_that_ends_soon_after_the_peer_closed_exits_with_0() {
+    let (addr, peer) = server(drop);
+    let mut process = start(&[&addr]);
+    let stdin = process.stdin.take();
+    peer.join().unwrap();
+    thread::sleep(Duration::from_millis(300));
+    drop(stdin);
+    assert_code(&process.wait_with_output().unwrap(), 0);
+}
+
+/// What the user asked for is there, whatever the input.
+#[test]
+fn met_expectation_and_recv_only_need_no_end_of_input() {
+    for options in [&["--recv-only"][..], &["--expect", "hi"]] {
+        let (addr, _) = server(|mut peer| peer.write_all(b"hi\n").unwrap());
+        let mut process = start(&[&[addr.as_str()], options].concat());
+        let stdin = process.stdin.take();
+        let output = process.wait_with_output().unwrap();
+        drop(stdin);
+        assert_code(&output, 0);
+    }
+}
+
 #[test]
 fn rounds_that_a_closed_peer_does_not_get_exit_with_6() {
     let (addr, peer) = server(drop);
@@ -213,6 +272,21 @@ fn end_times_out_with_the_unsent_count_if_the_peer_takes_nothing_more() {
     assert!(err.contains("KiB unsent"), "{err}");
     drop(stop);
     peer.join().unwrap();
+}
+
+/// Between two lines the terminal is not in raw mode, and must not take Ctrl-D for itself.
+#[test]
+fn ctrl_d_typed_right_after_a_line_is_not_lost() {
+    for round in 0..40 {
+        let (addr, peer) = tcp(b"hi\n");
+        let mut pty = Pty::start(&[&addr]);
+        pty.wait_for("the peer has ended its side");
+        pty.press("one\r");
+        thread::sleep(Duration::from_micros(50 * round));
+        pty.press("\x04");
+        assert_eq!(pty.code(), Some(6), "the peer has answered nothing");
+        assert_eq!(peer.join().unwrap(), "one\n");
+    }
 }
 
 #[test]

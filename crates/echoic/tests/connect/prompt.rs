@@ -158,6 +158,27 @@ fn signal_restores_the_terminal() {
 }
 
 #[test]
+fn signal_that_ends_the_process_restores_the_terminal_first() {
+    for signal in [
+        Signal::QUIT,
+        Signal::ALARM,
+        Signal::USR1,
+        Signal::USR2,
+        Signal::ABORT,
+    ] {
+        let (addr, sender, peer) = scripted_peer();
+        let mut pty = Pty::start(&[&addr]);
+        pty.press("half a li");
+        pty.wait_for("half a li");
+        assert!(pty.is_raw());
+        pty.signal(signal);
+        assert_eq!(pty.ended_by_signal(), Some(signal.as_raw()), "{signal:?}");
+        drop(sender);
+        peer.join().unwrap();
+    }
+}
+
+#[test]
 fn peer_close_mid_line_shows_the_rest_and_ends() {
     let (addr, sender, peer) = scripted_peer();
     let mut pty = Pty::start(&[&addr]);

@@ -154,6 +154,14 @@ impl Pty {
         code
     }
 
+    /// Waits for the exit; asserts that the terminal is restored, and returns the signal that ended the program.
+    #[track_caller]
+    pub(crate) fn ended_by_signal(&mut self) -> Option<i32> {
+        let status = ended(&mut self.process);
+        assert!(self.is_cooked(), "the terminal was not given back");
+        std::os::unix::process::ExitStatusExt::signal(&status)
+    }
+
     /// Whether the program has the terminal in raw mode now.
     pub(crate) fn is_raw(&self) -> bool {
         !self.is_cooked()

@@ -35,6 +35,20 @@ fn upper(peer: TcpStream) -> usize {
 }
 
 #[test]
+fn text_that_looks_like_an_expression_gets_a_hint() {
+    let (endpoint, _) = server(|mut peer| peer.write_all(b"HELLO\n").unwrap());
+    let output = run(&[&endpoint, "--expect", "HELLO$"]);
+    assert_code(&output, 7);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(err.contains("between slashes: '/HELLO$/'"), "{err}");
+    let (endpoint, _) = server(|mut peer| peer.write_all(b"HELLO\n").unwrap());
+    let output = run(&[&endpoint, "--expect", "no [x] (y)?"]);
+    assert_code(&output, 7);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(!err.contains("slashes"), "{err}");
+}
+
+#[test]
 fn sends_are_framed_in_order_and_the_reply_printed() {
     let (addr, peer) = server(|mut peer| {
         let mut all = Vec::new();

@@ -51,6 +51,8 @@ impl Home {
             .current_dir(self.path())
             .env("HOME", self.path())
             .env("TERM", "xterm")
+            // The tests of the console say where it is.
+            .env("ECHOIC_CONSOLE", "off")
             .stdin(Stdio::null());
     }
 

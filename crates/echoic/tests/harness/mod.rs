@@ -6,6 +6,8 @@
 
 mod bytes;
 mod home;
+mod http;
+mod nats;
 mod peer;
 mod ports;
 mod process;
@@ -20,6 +22,8 @@ use std::{
 pub(crate) use self::{
     bytes::{obeyed, plain},
     home::Home,
+    http::{Answer, ConsoleAt},
+    nats::Nats,
     peer::{Load, Loaded, Talk},
     ports::{free_port, raise_open_files, tutorial_ports},
     process::{Lines, Ran, kill, python, run, signal, tool, wait_for_end},

@@ -105,6 +105,11 @@ impl Load {
         Self { replies, peers }
     }
 
+    /// Returns how many replies all peers together have received.
+    pub(crate) fn received(&self) -> usize {
+        self.replies.load(Ordering::Relaxed)
+    }
+
     /// Waits until this many replies have been received by all peers together.
     #[track_caller]
     pub(crate) fn wait_for(&self, replies: usize) {

@@ -99,7 +99,8 @@ impl Serve {
     ) -> Self {
         let at = args.iter().position(|arg| *arg == "--store");
         let store = at.map_or("echoic.db", |at| args[at + 1]);
-        let record = (!["none", "memory"].contains(&store)).then(|| {
+        let is_file = !["none", "memory"].contains(&store) && !store.contains("://");
+        let record = is_file.then(|| {
             let there = home.path().join(store).exists();
             let before = if there {
                 home.count(&["--store", store])

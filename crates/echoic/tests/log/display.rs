@@ -1,7 +1,7 @@
 //! The forms of the output: lists in columns, whole exchanges and hex dumps.
 
 use crate::{
-    harness::{Home, Serve, Talk, run},
+    harness::{Home, Ran, Serve, Talk, python, run},
     record,
     screen::show,
 };
@@ -63,8 +63,23 @@ fn list_fits_the_terminal_and_keeps_its_columns() {
             );
         }
         let http = shown.out.iter().find(|line| line.contains("GET")).unwrap();
-        assert!(http.contains(" http"), "{http}");
+        let tag = if width >= 60 { " [http]" } else { " http" };
+        assert!(http.contains(tag), "{http}");
     }
+}
+
+/// Without brackets a tag reads like the end of the reply.
+#[test]
+fn tags_are_set_apart_from_the_reply() {
+    let home = record::of_lines(&["hello"]);
+    for tag in ["bug", "slow"] {
+        home.run(&["log", "tag", tag, "id:1"]).good();
+    }
+    let shown = show(&home, 100, &[]);
+    assert!(shown.out[0].contains("◂ HELLO  [bug, slow]"), "{shown:?}");
+    assert_eq!(columns_of(&shown.out[0]), 100, "{shown:?}");
+    let narrow = show(&home, 60, &[]);
+    assert_eq!(columns_of(&narrow.out[0]), 60, "{narrow:?}");
 }
 
 #[test]
@@ -172,4 +187,59 @@ fn latency_as_listed_finds_the_exchange() {
         let found = home.run(&["log", "--text", &listed]).good();
         assert!(found.contains(line), "{listed} finds {found}, not {line}");
     }
+}
+
+/// A client that sends half a length and closes: a conversation without an exchange, and only one.
+#[test]
+fn one_conversation_without_an_exchange_is_told_in_the_singular() {
+    let serve = Serve::start(&["echo=:0", "--frame", "u16be"]);
+    let home = serve.home.clone();
+    let mut talk = Talk::to(serve.at[0]);
+    talk.send(b"\0");
+    assert_eq!(talk.finish(), b"");
+    serve.stop();
+    let Ran { err, .. } = home.run(&["log", "--json", "end:fin"]);
+    assert_eq!(
+        err.lines().last(),
+        Some("1 conversation without an exchange matches too; --show lists it")
+    );
+    let shown = home.run(&["log", "--show", "end:fin"]).good();
+    let note = "1 B made no message: 1 byte of a length, which has 2 under u16be";
+    assert!(shown.contains(note), "{shown}");
+}
+
+#[test]
+fn tag_of_a_conversation_without_an_exchange_is_found() {
+    const TAG: &str = "
+import sqlite3, sys
+record = sqlite3.connect(sys.argv[1])
+record.execute(\"INSERT INTO conversation_tag VALUES (2, 'bug')\")
+record.commit()
+";
+    let serve = Serve::start(&["echo=:0", "--frame", "line"]);
+    let home = serve.home.clone();
+    for _ in 0..3 {
+        let talk = Talk::to(serve.at[0]);
+        assert_eq!(talk.finish(), b"");
+    }
+    serve.stop();
+    python(TAG, &[&home.store().display()], "").good();
+    let note = |filter: &str| {
+        let Ran { err, .. } = home.run(&["log", "--json", filter]);
+        err.lines().last().unwrap_or_default().to_owned()
+    };
+    assert_eq!(
+        note("tag:bug"),
+        "1 conversation without an exchange matches too; --show lists it"
+    );
+    assert!(note("-tag:bug").starts_with("2 conversations"));
+    assert!(!note("tag:bug req:x").contains("without an exchange"));
+}
+
+#[test]
+fn show_has_the_outcome_in_the_word_of_the_record() {
+    let home = record::of_lines(&["x"]);
+    let shown = home.run(&["log", "--show"]).good();
+    let head = shown.lines().next().unwrap();
+    assert!(head.ends_with("   ok"), "{head}");
 }

@@ -1,5 +1,10 @@
 //! How many exchanges are listed, and what is said if there are none.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use serde_json::Value;
 
 use crate::{
@@ -131,6 +136,17 @@ fn nothing_found_names_the_nearest_on_a_terminal() {
         ),
         (&["hello"], "nothing matches".to_owned()),
         (
+            &["wiat", "rep:x"],
+            "nothing matches: wiat is a word to find; did you mean the verb in 'echoic log wait'?"
+                .to_owned(),
+        ),
+        (
+            &["taag", "svc:upper"],
+            "nothing matches: taag is a word to find; did you mean the verb in 'echoic log tag'?"
+                .to_owned(),
+        ),
+        (&["rep:x", "wiat"], "nothing matches".to_owned()),
+        (
             &["since:2999-01-01"],
             "nothing matches: this time is yet to come".to_owned(),
         ),
@@ -179,16 +195,37 @@ fn unquoted_range_gets_a_hint() {
         assert_eq!((code, &*out), (Some(2), &b""[..]), "{term}: {err}");
         let (key, file) = term.split_once(":>").unwrap();
         for part in [
-            format!("'{key}:>5'"),
+            "in quotes".to_owned(),
             format!("the file {file}"),
             format!("'{key}:>{file}'"),
         ] {
             assert!(err.contains(&part), "{part}: {err}");
+            // One suggestion, and it is what was meant.
+            assert_eq!(err.matches(&format!("'{key}:")).count(), 1, "{err}");
         }
         assert!(home.path().join(file).exists(), "the shell has made it");
     }
     let quoted = home.run(&["log", "--json", "lat:>=0ms"]).good();
     assert_eq!(quoted.lines().count(), 1);
+}
+
+/// As a script needs that lists an exchange right after its reply. Events are printed once they are committed.
+#[test]
+fn exchange_is_in_the_record_as_soon_as_its_reply_is_there() {
+    let serve = Serve::start_with_events(&["upper=:0", "--frame", "line"]);
+    let delays = (0..10).map(|round| {
+        // The server is idle again.
+        thread::sleep(Duration::from_millis(150));
+        let mut talk = Talk::to(serve.at[0]);
+        talk.ask(format!("x{round}\n"), format!("X{round}\n"));
+        let replied = Instant::now();
+        serve.out.wait_for(&format!("X{round}\\n"));
+        replied.elapsed()
+    });
+    // The commit interval is 20 ms. On a busy machine some commits are late.
+    let delays: Vec<_> = delays.collect();
+    let least = *delays.iter().min().unwrap();
+    assert!(least < Duration::from_millis(10), "{delays:?}");
 }
 
 #[test]

@@ -238,6 +238,7 @@ pub(super) fn failures(html: &mut Html, figures: &Figures) {
         ("connections closed by the peer", failures.closed),
         ("connections reset", failures.reset),
         ("connections refused", failures.refused),
+        ("connections without a local port", failures.no_port),
         ("reconnects", failures.reconnects),
         ("datagrams that failed to send", failures.not_sent),
     ];

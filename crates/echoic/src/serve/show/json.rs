@@ -92,6 +92,11 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
         Ok(())
     }
 
+    /// Prints where the console is.
+    pub(super) fn console(&mut self, console: &EventJson<'_>) -> io::Result<()> {
+        self.line(console)
+    }
+
     fn batch(&mut self, mut next: ExchangeId, batch: &Batch) -> io::Result<()> {
         for event in &batch.events {
             match event {
@@ -329,6 +334,11 @@ fn middle(conversation: &Conversation) -> io::Result<Vec<u8>> {
         json_line(&mut middle, &value)?;
         middle.pop();
     }
+    if let Some(tls) = &conversation.tls {
+        middle.extend(b",\"tls\":");
+        json_line(&mut middle, tls)?;
+        middle.pop();
+    }
     middle.extend(b",\"t_us\":");
     Ok(middle)
 }
@@ -360,6 +370,7 @@ fn push_exchange(
         Outcome::Unanswered => b",\"outcome\":\"unanswered\"",
         Outcome::Unsent => b",\"outcome\":\"unsent\"",
         Outcome::Withheld => b",\"outcome\":\"withheld\"",
+        Outcome::Unpaired => b",\"outcome\":\"unpaired\"",
     });
     out.extend_from_slice(b",\"fault\":null,\"req\":");
     let (reads, writes) = (

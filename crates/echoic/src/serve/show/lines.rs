@@ -9,14 +9,14 @@ use std::{
 };
 
 use echoic_core::{
-    event::{Batch, Ended, Event, ExchangeId, Opened, ServerInfo, take_ids},
-    exchange::{Conversation, exchanges},
+    event::{Batch, Ended, Event, ExchangeId, Opened, RunEvent, ServerInfo, take_ids},
+    exchange::{Conversation, ExchangeRef, exchanges},
     view::OpenConversations,
 };
 use echoic_recorder::{Missed, Seen};
 use tokio::time::Instant;
 
-use super::Printer;
+use super::{super::terminal::Activity, Printer, choice::Choice};
 use crate::{
     local_time,
     pretty::{self, Columns},
@@ -35,15 +35,18 @@ pub(super) struct LinePrinter<W: Write> {
     open: OpenConversations,
     sample: Sample,
     columns: Columns,
+    choice: Choice,
 }
 
 impl<W: Write> LinePrinter<W> {
-    pub(super) fn new(out: W) -> Self {
+    /// `activity` is shared with the keys, if there are any.
+    pub(super) fn new(out: W, activity: Option<Arc<Activity>>) -> Self {
         Self {
             out: BufWriter::new(out),
             open: OpenConversations::default(),
             sample: Sample::default(),
             columns: Columns::new(local_time::now().date()),
+            choice: Choice::new(activity),
         }
     }
 
@@ -52,33 +55,51 @@ impl<W: Write> LinePrinter<W> {
             match event {
                 Event::Opened(opened) => {
                     let conversation = self.opened(opened, &batch.server);
-                    if self.sample.show(now, 1) > 0 {
+                    self.choice.suppress(1);
+                    if self.choice.prints_all() && self.sample.show(now, 1) > 0 {
                         self.line(&pretty::opened(&conversation, &self.columns))?;
                     }
                 }
-                // A run is only divided into the exchanges that are displayed.
-                Event::Run(run) => match self.open.get(run.conversation) {
-                    Some((conversation, ())) => {
-                        let id = take_ids(&mut next, run);
-                        let displayed = self.sample.show(now, run.count);
-                        let lines: Vec<String> = exchanges(run, id, batch, conversation)
-                            .take(displayed as usize)
-                            .map(|exchange| {
-                                pretty::line(&exchange.into_owned(), &self.columns, None)
-                            })
-                            .collect();
-                        lines.iter().try_for_each(|line| self.line(line))?;
-                    }
-                    None => {
-                        take_ids(&mut next, run);
-                        self.sample.hide(now, run.count.into());
-                    }
-                },
+                Event::Run(run) => {
+                    self.choice.count(run);
+                    let id = take_ids(&mut next, run);
+                    self.run(id, run, batch, now)?;
+                }
                 Event::Mark(_) => {}
                 Event::Ended(ended) => self.ended(ended, now)?,
             }
         }
         Ok(())
+    }
+
+    /// Prints the exchanges of a run. It is only divided into those that are printed, unless a filter has to see them all.
+    fn run(
+        &mut self,
+        id: ExchangeId,
+        run: &RunEvent,
+        batch: &Batch,
+        now: Instant,
+    ) -> io::Result<()> {
+        let Some((conversation, ())) = self.open.get(run.conversation) else {
+            self.choice.suppress(run.count.into());
+            if self.choice.prints_all() {
+                self.sample.hide(now, run.count.into());
+            }
+            return Ok(());
+        };
+        let all = exchanges(run, id, batch, conversation);
+        let columns = &self.columns;
+        let line = |exchange: ExchangeRef<'_>| pretty::line(&exchange.into_owned(), columns, None);
+        let lines: Vec<String> = if self.choice.prints_all() {
+            let displayed = self.sample.show(now, run.count);
+            all.take(displayed as usize).map(line).collect()
+        } else {
+            let (choice, sample) = (&mut self.choice, &mut self.sample);
+            all.filter(|exchange| choice.selects(exchange) && sample.show(now, 1) > 0)
+                .map(line)
+                .collect()
+        };
+        lines.iter().try_for_each(|line| self.line(line))
     }
 
     fn opened(&mut self, opened: &Opened, server: &Arc<ServerInfo>) -> Arc<Conversation> {
@@ -90,7 +111,9 @@ impl<W: Write> LinePrinter<W> {
         let Some(conversation) = self.open.end(ended) else {
             return Ok(());
         };
-        if self.sample.show(now, 1) == 0 {
+        self.choice.forget(ended.conversation);
+        self.choice.suppress(1);
+        if !self.choice.prints_all() || self.sample.show(now, 1) == 0 {
             return Ok(());
         }
         self.line(&pretty::ended(&conversation, &self.columns))
@@ -103,8 +126,13 @@ impl<W: Write> LinePrinter<W> {
         for ended in &missed.ended {
             self.open.end(ended);
         }
+        self.choice.count_missed(missed.exchanges);
         let lines = missed.exchanges + (missed.opened.len() + missed.ended.len()) as u64;
-        self.sample.hide(now, lines);
+        if self.choice.is_paused() {
+            self.choice.suppress(lines);
+        } else {
+            self.sample.hide(now, lines);
+        }
     }
 
     /// Prints how many lines the last second has hidden.
@@ -123,6 +151,7 @@ impl<W: Write> LinePrinter<W> {
 impl<W: Write> Printer for LinePrinter<W> {
     fn print(&mut self, seen: &Seen) -> io::Result<()> {
         let now = Instant::now();
+        self.choice.update();
         let hidden = self.sample.over(now);
         self.announce(hidden)?;
         self.columns.resize();
@@ -248,6 +277,7 @@ mod tests {
             local: address,
             role: Role::Server,
             endpoint_info: Arc::new(endpoint_info),
+            tls: None,
         });
         journal
     }
@@ -271,7 +301,7 @@ mod tests {
             .unwrap();
         tokio::spawn(task.run());
         let (screen, watcher) = (Screen::default(), recorder.watch());
-        let mut printer = LinePrinter::new(screen.clone());
+        let mut printer = LinePrinter::new(screen.clone(), None);
         let printing = tokio::spawn(async move { follow(&mut printer, watcher).await });
         let mut journal = open(&recorder);
         for n in 1..=100 {
@@ -294,7 +324,7 @@ mod tests {
 
     #[test]
     fn events_a_slow_terminal_missed_count_as_hidden() {
-        let mut printer = LinePrinter::new(Screen::default());
+        let mut printer = LinePrinter::new(Screen::default(), None);
         let missed = Missed {
             exchanges: 5,
             ..Missed::default()

@@ -24,6 +24,7 @@ fn opened() -> Opened {
         local: address,
         role: Role::Server,
         endpoint_info: Arc::new(endpoint_info),
+        tls: None,
     }
 }
 
@@ -264,6 +265,7 @@ fn line_written_by_hand_is_that_of_serde_for_every_byte_and_outcome() {
     }
     agree(b"GET / HTTP/1.1\r\n\r\n", b"", Outcome::Unanswered);
     agree(b"", b"hello\n", Outcome::Withheld);
+    agree(b"a", b"", Outcome::Unpaired);
     agree(b"x", b"X", Outcome::Unsent);
 }
 

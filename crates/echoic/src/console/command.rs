@@ -1,0 +1,83 @@
+//! `echoic console`: the console as a process of its own, beside a running `serve` or without one.
+
+use std::sync::Arc;
+
+use echoic_core::{control::Control, store::Store};
+use echoic_nats::{Connection, RemoteControl};
+use tokio::{runtime, select};
+
+use super::{Backing, ConsolePlan, NoConsole, OpenConsole, describe, secret};
+use crate::{
+    cli::ConsoleArgs,
+    exit::{CliError, CommandResult, Exit},
+    service_choice::client_name,
+    signals::Signals,
+    term,
+};
+
+/// Threads of the runtime: a slow answer does not delay the others.
+const THREADS: usize = 2;
+
+/// Serves the console until a signal to stop.
+pub(crate) fn run(args: &ConsoleArgs) -> CommandResult {
+    let Some(plan) = ConsolePlan::new(&args.console)? else {
+        let why = "--console off leaves nothing to do: omit it, or name an address";
+        return Err(CliError::usage(why));
+    };
+    let cannot_start = |error| CliError::system(format!("cannot start: {error}"));
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build()
+        .map_err(cannot_start)?;
+    let outcome = runtime.block_on(serve(args, &plan));
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Connects to the servers of `--on`. None of them needs to run yet.
+async fn control(
+    args: &ConsoleArgs,
+    store: &Arc<dyn Store>,
+) -> Result<Option<Arc<dyn Control>>, CliError> {
+    let Some(server) = &args.on else {
+        return Ok(None);
+    };
+    let connection = Connection::open(server.url(), &client_name("console")).await?;
+    let control = RemoteControl::open(&connection, Arc::clone(store)).await?;
+    if !args.quiet {
+        term::note(&format!("showing the servers that have --on {server}"));
+    }
+    Ok(Some(Arc::new(control)))
+}
+
+async fn serve(args: &ConsoleArgs, plan: &ConsolePlan) -> CommandResult {
+    let mut signals = Signals::catch().map_err(CliError::system)?;
+    let store = args.store.open_to_follow()?;
+    let console = OpenConsole::open(plan, args.quiet, secret::of_reader(&args.store))?;
+    let console = console.map_err(|NoConsole(why)| {
+        CliError::system(format!(
+            "no console: {why}; --console ADDR serves it elsewhere"
+        ))
+    })?;
+    let control = control(args, &store).await?;
+    console.announce(args.quiet);
+    if !args.quiet {
+        term::note(&format!("reading {}", args.store));
+    }
+    let mut console = console.serve(Backing {
+        store,
+        recorder: None,
+        control,
+        description: describe(&args.store),
+        limits: Vec::new(),
+    });
+    select! {
+        () = signals.first() => {}
+        () = console.ended() => return Err(CliError::system("the console has ended by itself")),
+    }
+    select! {
+        () = console.stop() => Ok(Exit::Done),
+        () = signals.second() => Ok(Exit::Interrupted),
+    }
+}

@@ -1,0 +1,176 @@
+//! TLS endpoints of `serve`: their certificates, from files or made on the spot, and what is told about them.
+
+mod machine;
+mod throw_away;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use echoic_core::endpoint::Endpoint;
+use echoic_wire::{ServerLayer, TlsServer, TlsServerOptions, TlsVersion, key_log_file};
+use jiff::Timestamp;
+use tokio::time::sleep;
+
+use self::throw_away::ThrowAway;
+use crate::{
+    exit::CliError,
+    store_url::StoreUrl,
+    term::{self, sanitize},
+};
+
+/// Interval between two looks at the files of certificates.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The options of a TLS endpoint.
+#[derive(Debug, Default)]
+pub(super) struct TlsOptions {
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+    client_ca: Option<PathBuf>,
+    alpn: Vec<String>,
+    min_version: TlsVersion,
+}
+
+/// The names of the options, for messages.
+pub(super) const OPTIONS: [&str; 5] = ["cert", "key", "client-ca", "alpn", "tls-min"];
+
+impl TlsOptions {
+    /// Applies one of [`OPTIONS`].
+    pub(super) fn set(&mut self, name: &str, value: &str) -> Result<(), String> {
+        if value.is_empty() {
+            return Err("it is empty; expected a value".to_owned());
+        }
+        match name {
+            "cert" => self.certificate = Some(value.into()),
+            "key" => self.key = Some(value.into()),
+            "client-ca" => self.client_ca = Some(value.into()),
+            "alpn" => self.alpn = value.split(',').map(str::to_owned).collect(),
+            _ => self.min_version = value.parse()?,
+        }
+        Ok(())
+    }
+}
+
+/// The TLS endpoints of a server.
+#[derive(Default)]
+pub(super) struct TlsEndpoints {
+    servers: Vec<(Endpoint, Arc<TlsServer>)>,
+    /// The certificate that was made on the spot, if an endpoint has none of its own.
+    throw_away: Option<ThrowAway>,
+}
+
+impl TlsEndpoints {
+    /// Returns the layers of an endpoint; none unless its scheme is that of TLS.
+    pub(super) fn layers(
+        &mut self,
+        endpoint: &Endpoint,
+        options: TlsOptions,
+        store: &StoreUrl,
+    ) -> Result<Vec<Arc<dyn ServerLayer>>, CliError> {
+        if !matches!(endpoint, Endpoint::Tls(_)) {
+            return Ok(Vec::new());
+        }
+        let usage = |why: String| CliError::usage(format!("{endpoint}: {why}"));
+        let (certificate, key) = match (options.certificate, options.key) {
+            (Some(certificate), Some(key)) => (certificate, key),
+            (Some(_), None) => {
+                let why = "?cert= is given and ?key= is not: add ?key=FILE, the private key of the certificate (it may be in the same file)";
+                return Err(usage(why.to_owned()));
+            }
+            (None, Some(_)) => {
+                let why = "?key= is given and ?cert= is not: add ?cert=FILE, the certificate of the key (it may be in the same file)";
+                return Err(usage(why.to_owned()));
+            }
+            (None, None) => {
+                let throw_away = self.throw_away(store)?;
+                (throw_away.server.clone(), throw_away.server.clone())
+            }
+        };
+        let server = TlsServer::new(TlsServerOptions {
+            certificate,
+            key,
+            client_ca: options.client_ca,
+            alpn: options.alpn,
+            min_version: options.min_version,
+        });
+        let server = Arc::new(server.map_err(|error| usage(error.to_string()))?);
+        self.servers.push((endpoint.clone(), Arc::clone(&server)));
+        Ok(vec![server])
+    }
+
+    fn throw_away(&mut self, store: &StoreUrl) -> Result<&ThrowAway, CliError> {
+        if self.throw_away.is_none() {
+            self.throw_away = Some(ThrowAway::beside(store)?);
+        }
+        let made = self.throw_away.as_ref();
+        Ok(made.expect("invariant: it was just made"))
+    }
+
+    /// Returns the certificate (CA) that clients verify this endpoint by, if it was made on the spot.
+    pub(super) fn ca_of(&self, port: Option<u16>) -> Option<&ThrowAway> {
+        let throw_away = self.throw_away.as_ref()?;
+        let is_made = |(endpoint, server): &&(Endpoint, Arc<TlsServer>)| {
+            let at = endpoint.host_port();
+            let is_at = at.is_some_and(|at| at.port == 0 || Some(at.port) == port);
+            is_at && server.options().certificate == throw_away.server
+        };
+        self.servers.iter().find(is_made).map(|_| throw_away)
+    }
+
+    /// Reports the certificates, and whether keys are logged.
+    pub(super) fn announce(&self) {
+        if let Some(throw_away) = &self.throw_away {
+            term::note(&format!(
+                "certificate for this machine, made by echoic: clients verify it by --ca {} (SHA-256 {})",
+                throw_away.ca.display(),
+                throw_away.ca_sha256
+            ));
+        }
+        for (endpoint, server) in &self.servers {
+            let certificate = server.certificate();
+            if certificate.not_after < Timestamp::now().as_second() {
+                term::note(&format!(
+                    "{endpoint}: its certificate has expired ({}): clients will refuse it",
+                    server.options().certificate.display()
+                ));
+            }
+        }
+        if let (false, Some(file)) = (self.servers.is_empty(), key_log_file()) {
+            term::note(&format!(
+                "SSLKEYLOGFILE is set: the keys of TLS connections are written to {}; who has it can read what was sent",
+                sanitize(file.display())
+            ));
+        }
+    }
+
+    /// Whether there is nothing to look after.
+    pub(super) fn is_empty(&self) -> bool {
+        self.servers.is_empty()
+    }
+
+    /// Returns a task that reads certificates again when their files change, until it is dropped.
+    pub(super) fn watch(&self, quiet: bool) -> impl Future<Output = ()> + Send + use<> {
+        let servers = self.servers.clone();
+        async move {
+            loop {
+                sleep(LOOK_EVERY).await;
+                for (endpoint, server) in &servers {
+                    reload(endpoint, server, quiet);
+                }
+            }
+        }
+    }
+}
+
+fn reload(endpoint: &Endpoint, server: &TlsServer, quiet: bool) {
+    let text = match server.reload() {
+        Some(Ok(certificate)) if !quiet => format!(
+            "{endpoint}: new certificate for new connections: {} (SHA-256 {})",
+            certificate.subject, certificate.sha256
+        ),
+        Some(Err(error)) => {
+            format!("{endpoint}: the new certificate cannot be used, the old one stays: {error}")
+        }
+        None | Some(Ok(_)) => return,
+    };
+    term::note(&sanitize(text));
+}

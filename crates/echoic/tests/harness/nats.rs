@@ -1,0 +1,207 @@
+//! A real nats-server in a temporary folder, on a free port.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Stdio},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+
+use super::{SOON, free_port, kill, process::tool, until};
+
+/// A running nats-server. It is killed when this is dropped, also by a panic.
+#[derive(Debug)]
+pub(crate) struct Nats {
+    child: Option<Child>,
+    port: u16,
+    config: String,
+    options: Vec<String>,
+    dir: TempDir,
+}
+
+/// JetStream with room for our streams whatever the disk has: without a limit of its own, nats-server takes three quarters of
+/// what is free, and refuses a stream that reserves more.
+const JETSTREAM: &str = "jetstream { max_file_store: 16GB }\n";
+
+impl Nats {
+    /// Starts one without JetStream.
+    #[track_caller]
+    pub(crate) fn start(options: &[&str]) -> Self {
+        Self::with_config("", options)
+    }
+
+    #[track_caller]
+    fn new(config: &str, options: &[&str]) -> Self {
+        let mut nats = Self {
+            child: None,
+            port: free_port(),
+            config: config.to_owned(),
+            options: options.iter().map(|option| (*option).to_owned()).collect(),
+            dir: tempfile::tempdir().unwrap(),
+        };
+        nats.run();
+        nats
+    }
+
+    /// Starts one with JetStream, which stores files in the folder.
+    #[track_caller]
+    pub(crate) fn with_jetstream() -> Self {
+        Self::new(JETSTREAM, &[])
+    }
+
+    /// Starts one with a configuration file beside the options.
+    #[track_caller]
+    pub(crate) fn with_config(config: &str, options: &[&str]) -> Self {
+        Self::new(config, options)
+    }
+
+    /// Starts one with JetStream, and with a configuration and options beside it.
+    #[track_caller]
+    pub(crate) fn with_jetstream_and(config: &str, options: &[&str]) -> Self {
+        Self::new(&format!("{JETSTREAM}{config}\n"), options)
+    }
+
+    /// Starts it again, at the same port with the same files.
+    #[track_caller]
+    pub(crate) fn run(&mut self) {
+        let mut command = tool("nats-server", "nats-server");
+        let store = self.dir.path().join("jetstream");
+        let config = self.dir.path().join("nats.conf");
+        std::fs::write(&config, &self.config).unwrap();
+        command
+            .arg("--config")
+            .arg(config)
+            .args(["--addr", "127.0.0.1", "--port", &self.port.to_string()])
+            .arg("--store_dir")
+            .arg(store)
+            .args(&self.options)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        self.child = Some(command.spawn().unwrap());
+        let port = self.port;
+        until("nats-server listens", || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+    }
+
+    /// Starts three as a cluster with JetStream, and waits until it takes streams.
+    #[track_caller]
+    pub(crate) fn cluster() -> [Self; 3] {
+        let ports = [0; 3].map(|_| free_port());
+        let routes = ports.map(|port| format!("nats-route://127.0.0.1:{port}"));
+        let routes = routes.join(", ");
+        let nodes = ports.map(|port| {
+            let config = format!(
+                "server_name: node-{port}\ncluster {{ name: echoic, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}"
+            );
+            Self::with_jetstream_and(&config, &[])
+        });
+        until("the cluster has elected a leader", || {
+            let answer = nodes[0].try_request("$JS.API.INFO", "", Duration::from_secs(1));
+            answer.is_ok_and(|answer| !answer.contains("\"error\""))
+        });
+        nodes
+    }
+
+    /// The URL of a stream of a cluster.
+    pub(crate) fn cluster_url(nodes: &[Self; 3], name: &str) -> String {
+        let hosts = nodes
+            .each_ref()
+            .map(|node| format!("127.0.0.1:{}", node.port));
+        format!("nats://{}/{name}", hosts.join(","))
+    }
+
+    /// Waits until each node of a cluster has all of a stream: then another one may die.
+    #[track_caller]
+    pub(crate) fn wait_for_replicas(nodes: &[Self; 3], stream: &str) {
+        let subject = format!("$JS.API.STREAM.INFO.{stream}");
+        until("each node has all of the stream", || {
+            let info = nodes[0].try_request(&subject, "", Duration::from_secs(1));
+            let info = info.ok().and_then(|info| {
+                let info: Result<serde_json::Value, _> = serde_json::from_str(&info);
+                info.ok()
+            });
+            let Some(info) = info else { return false };
+            let replicas = info["cluster"]["replicas"].as_array();
+            let is_current = |replica: &serde_json::Value| replica["current"] == true;
+            replicas.is_some_and(|all| all.len() == 2 && all.iter().all(is_current))
+        });
+    }
+
+    /// Kills it as a crash would.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            kill(&mut child);
+        }
+    }
+
+    /// Sends a request by the protocol of NATS itself, and returns the payload of the answer.
+    #[track_caller]
+    pub(crate) fn request(&self, subject: &str, payload: &str) -> String {
+        self.try_request(subject, payload, SOON).unwrap()
+    }
+
+    /// The same, for a server that may not answer.
+    fn try_request(&self, subject: &str, payload: &str, patience: Duration) -> io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(patience))?;
+        let length = payload.len();
+        let asked = format!(
+            "CONNECT {{\"verbose\":false}}\r\nSUB answer 1\r\nPUB {subject} answer {length}\r\n{payload}\r\n"
+        );
+        stream.write_all(asked.as_bytes())?;
+        let mut reader = BufReader::new(stream);
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line)?;
+            if line.is_empty() || line.starts_with("-ERR") {
+                return Err(io::Error::other(line));
+            }
+            if let Some(length) = line.strip_prefix("MSG answer 1 ") {
+                let length = length.split_whitespace().last().unwrap();
+                let mut answer = vec![0; length.parse().unwrap()];
+                reader.read_exact(&mut answer)?;
+                return Ok(String::from_utf8(answer).unwrap());
+            }
+        }
+    }
+
+    /// Returns the settings of a stream, and what it holds.
+    #[track_caller]
+    pub(crate) fn stream_info(&self, stream: &str) -> serde_json::Value {
+        let info = self.request(&format!("$JS.API.STREAM.INFO.{stream}"), "");
+        serde_json::from_str(&info).unwrap()
+    }
+
+    /// Returns the number of messages that a stream holds.
+    #[track_caller]
+    pub(crate) fn stream_messages(&self, stream: &str) -> u64 {
+        self.stream_info(stream)["state"]["messages"]
+            .as_u64()
+            .expect(stream)
+    }
+
+    /// The URL of a subject or a stream.
+    pub(crate) fn url(&self, name: &str) -> String {
+        format!("nats://127.0.0.1:{}/{name}", self.port)
+    }
+
+    /// The URL with a login.
+    pub(crate) fn url_as(&self, login: &str, name: &str) -> String {
+        format!("nats://{login}@127.0.0.1:{}/{name}", self.port)
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

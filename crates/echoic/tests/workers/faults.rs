@@ -1,0 +1,144 @@
+//! Workers and NATS die while they carry load.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    harness::{Load, Nats, Serve, Stopped, Talk, until},
+    serve,
+    worker::Worker,
+};
+
+/// Stops the server, and asserts that every reply was right and in order, that none is missing, and that all is recorded.
+#[track_caller]
+fn assert_all_answered(serve: Serve, load: Load) {
+    let home = Arc::clone(&serve.home);
+    let Stopped { served, .. } = serve.stop();
+    let mut received = 0;
+    for peer in load.ends() {
+        peer.assert_prefix();
+        assert!(peer.end.is_ok(), "{}: {:?}", peer.name, peer.end);
+        assert!(peer.left.is_empty(), "{}: {:?}", peer.name, peer.left);
+        received += peer.received.len() as u64;
+    }
+    println!("{received} replies of {served} exchanges");
+    assert_eq!(home.count(&["is:ok"]), served);
+    assert_eq!(received, served);
+    assert_eq!(
+        home.sql("SELECT DISTINCT reason FROM conversation"),
+        ["server-stopped"]
+    );
+}
+
+/// The runs that a killed worker had are answered by another one.
+#[test]
+fn killed_worker_under_load_is_replaced_by_another() {
+    let nats = Nats::start(&[]);
+    let mut workers: Vec<_> = (0..3)
+        .map(|_| Worker::start(&nats, "echo", "echo"))
+        .collect();
+    let serve = serve(&nats, "echo", &["--frame", "line"]);
+    let load = Load::start(serve.at[0], "kill", &[1, 1, 4, 16, 64]);
+    let mut replies = 0;
+    for _ in 0..4 {
+        replies += 3_000;
+        load.wait_for(replies);
+        workers.remove(0).kill();
+        replies += 1_000;
+        load.wait_for(replies);
+        workers.push(Worker::start(&nats, "echo", "echo"));
+    }
+    load.wait_for(replies + 3_000);
+    assert_all_answered(serve, load);
+    for worker in workers {
+        worker.stop();
+    }
+}
+
+/// A worker that is stopped answers what it has received, so that nothing waits for a second worker's turn.
+#[test]
+fn stopped_worker_under_load_loses_nothing() {
+    let nats = Nats::start(&[]);
+    let mut worker = Worker::start(&nats, "echo", "echo");
+    let serve = serve(&nats, "echo", &["--frame", "line"]);
+    let load = Load::start(serve.at[0], "drain", &[1, 4, 16]);
+    let mut replies = 0;
+    for _ in 0..4 {
+        replies += 2_000;
+        load.wait_for(replies);
+        let next = Worker::start(&nats, "echo", "echo");
+        std::mem::replace(&mut worker, next).stop();
+    }
+    load.wait_for(replies + 2_000);
+    assert_all_answered(serve, load);
+    worker.stop();
+}
+
+#[test]
+fn nats_killed_under_load_and_started_again_loses_nothing() {
+    let mut nats = Nats::start(&[]);
+    let workers = [0; 2].map(|_| Worker::start(&nats, "echo", "echo"));
+    let serve = serve(
+        &nats,
+        "echo",
+        &["--frame", "line", "--worker-timeout", "30s"],
+    );
+    let load = Load::start(serve.at[0], "nats", &[1, 4, 16]);
+    let mut replies = 0;
+    for _ in 0..3 {
+        replies += 2_000;
+        load.wait_for(replies);
+        nats.kill();
+        nats.run();
+        replies += 2_000;
+        load.wait_for(replies);
+    }
+    assert_all_answered(serve, load);
+    for worker in workers {
+        worker.stop();
+    }
+}
+
+/// Without any worker a conversation waits for one; it ends in time, and says why.
+#[test]
+fn conversation_without_a_worker_ends_as_worker_lost() {
+    let nats = Nats::start(&[]);
+    let worker = Worker::start(&nats, "upper", "upper");
+    let more = ["--frame", "line", "--worker-timeout", "2s"];
+    let serve = serve(&nats, "upper", &more);
+    let mut lost = Talk::to(serve.at[0]);
+    lost.ask("a\n", "A\n");
+    worker.kill();
+    let since = Instant::now();
+    lost.send("b\n");
+    assert_eq!(lost.rest(), b"");
+    let took = since.elapsed();
+    println!("ended after {took:?}");
+    assert!(took >= Duration::from_secs(2), "{took:?}");
+    serve.err.wait_for("no worker serves");
+    serve.err.wait_for("answered within 2s: there is none");
+
+    // One that comes back within the time: nothing is lost.
+    let worker = Worker::start(&nats, "upper", "upper");
+    let mut saved = Talk::to(serve.at[0]);
+    saved.ask("c\n", "C\n");
+    worker.kill();
+    saved.send("d\n");
+    thread::sleep(Duration::from_millis(300));
+    let worker = Worker::start(&nats, "upper", "upper");
+    saved.expect_reply("D\n");
+    serve.err.wait_for("a worker serves");
+    assert_eq!(saved.finish(), b"");
+    let home = Arc::clone(&serve.home);
+    until("both have ended", || {
+        let reasons =
+            home.sql("SELECT reason FROM conversation WHERE ended IS NOT NULL ORDER BY id");
+        reasons == ["worker-lost", "peer-closed"]
+    });
+    serve.stop();
+    assert_eq!(home.count(&["is:unanswered", "end:error"]), 1);
+    worker.stop();
+}
