@@ -1,0 +1,240 @@
+/**
+ * Starts the real program on free ports and opens its console in Chromium.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import net from "node:net";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import readline from "node:readline";
+import { fileURLToPath } from "node:url";
+import { chromium } from "playwright-core";
+
+const root = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
+/** The program under test. */
+export const program = process.env.ECHOIC_BIN ?? path.join(root, "target/debug/echoic");
+/** Screenshots are written here; the folder is named at the end. */
+export const shots = process.env.ECHOIC_SHOTS ?? mkdtempSync(path.join(tmpdir(), "echoic-shots-"));
+export const TOKEN = "0123456789abcdef0123456789abcdef";
+/** Widths of the three layouts, each with a height. */
+export const SIZES = [
+  { width: 1440, height: 900 },
+  { width: 800, height: 1000 },
+  { width: 390, height: 844 },
+];
+export const THEMES = /** @type {const} */ (["light", "dark"]);
+/** Longest wait for something that should happen at once on a loaded machine, in ms. */
+export const SOON = 20_000;
+
+/** @typedef {{ev: string, ep?: string, addr?: string, url?: string}} Event */
+
+/** Waits until `check` returns something. @template T @param {() => T | Promise<T>} check @param {string} what @returns {Promise<NonNullable<T>>} */
+export async function until(check, what, within = SOON) {
+  const deadline = Date.now() + within;
+  for (;;) {
+    const result = await check();
+    if (result) return /** @type {NonNullable<T>} */ (result);
+    assert.ok(Date.now() < deadline, `not within ${within} ms: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+}
+
+/** A running `echoic serve` with its console. */
+export class Server {
+  /** @param {string[]} endpoints @param {{folder?: string, console?: string, args?: string[]}} [options] */
+  static async start(endpoints, options = {}) {
+    const server = new Server();
+    server.ownFolder = options.folder === undefined;
+    server.folder = options.folder ?? mkdtempSync(path.join(tmpdir(), "echoic-browser-"));
+    server.store = path.join(server.folder, "echoic.db");
+    const args = ["serve", "--json", "--store", server.store, "--console", options.console ?? "127.0.0.1:0", ...(options.args ?? []), ...endpoints];
+    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("ECHOIC_")));
+    server.process = spawn(program, args, { env: { ...env, ECHOIC_TOKEN: TOKEN }, stdio: ["ignore", "pipe", "pipe"], cwd: server.folder });
+    server.process.stderr.on("data", (data) => (server.errors += data));
+    server.ended = new Promise((resolve) => server.process.on("exit", resolve));
+    readline.createInterface({ input: server.process.stdout }).on("line", (line) => server.events.push(JSON.parse(line)));
+    const ready = () => {
+      assert.equal(server.process.exitCode, null, `echoic ended: ${server.errors}`);
+      return server.events.some(({ ev }) => ev === "console") && server.listening().length >= endpoints.length;
+    };
+    await until(ready, "echoic listens").catch((error) => {
+      server.process.kill("SIGKILL");
+      throw new Error(`${error.message}\n${server.errors}`);
+    });
+    return server;
+  }
+
+  /** @type {Event[]} */
+  events = [];
+  errors = "";
+  folder = "";
+  store = "";
+  ownFolder = true;
+  /** @type {import("node:child_process").ChildProcessByStdio<null, import("node:stream").Readable, import("node:stream").Readable>} */
+  process = /** @type {any} */ (null);
+  /** @type {Promise<unknown>} */
+  ended = Promise.resolve();
+
+  listening() {
+    return this.events.filter(({ ev }) => ev === "listening");
+  }
+
+  /** Port of the endpoint with this position. @param {number} at */
+  port(at = 0) {
+    return Number(this.listening()[at]?.addr?.split(":").at(-1));
+  }
+
+  /** Address of the console, with its token. */
+  get url() {
+    return this.events.find(({ ev }) => ev === "console")?.url ?? "";
+  }
+
+  get origin() {
+    return new URL(this.url).origin;
+  }
+
+  /** Calls the API as a script does. @param {string} address @param {RequestInit} [init] */
+  async api(address, init = {}) {
+    const headers = { authorization: `Bearer ${TOKEN}`, "content-type": "application/json" };
+    const answer = await fetch(`${this.origin}/api/v1${address}`, { ...init, headers });
+    assert.ok(answer.ok, `${address}: ${answer.status} ${await answer.clone().text()}`);
+    return answer.json();
+  }
+
+  /** Ends it as a user does, and waits. @param {NodeJS.Signals} [signal] */
+  async stop(signal = "SIGTERM") {
+    this.process.kill(signal);
+    const late = setTimeout(() => this.process.kill("SIGKILL"), SOON);
+    await this.ended;
+    clearTimeout(late);
+    if (this.ownFolder) rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+/** A client of a server under test: lines in, lines out. */
+export class Client {
+  /** @param {number} port */
+  static async connect(port) {
+    const client = new Client();
+    client.socket = net.connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+    client.socket.on("data", (data) => (client.received += data));
+    client.socket.on("error", () => {});
+    await new Promise((resolve, reject) => {
+      client.socket.once("connect", resolve);
+      client.socket.once("error", reject);
+    });
+    return client;
+  }
+
+  /** @type {net.Socket} */
+  socket = /** @type {any} */ (null);
+  received = "";
+
+  /** Sends, and waits for the reply. @param {string} text @param {string} reply */
+  async ask(text, reply) {
+    this.received = "";
+    this.socket.write(text);
+    await until(() => this.received.includes(reply), `the reply ${JSON.stringify(reply)}`);
+  }
+
+  close() {
+    this.socket.destroy();
+  }
+}
+
+/** @type {import("playwright-core").Browser | null} */
+let browser = null;
+
+async function launch() {
+  const quiet = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
+  return chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu", ...quiet] });
+}
+
+export async function closeBrowser() {
+  await browser?.close();
+  browser = null;
+}
+
+/** What a page did that none may do: errors, reports of the content security policy, dialogs, requests elsewhere. */
+export class Watched {
+  /** @type {string[]} */
+  wrong = [];
+
+  /** @param {import("playwright-core").Page} page @param {string} origin */
+  constructor(page, origin) {
+    page.on("pageerror", (error) => this.wrong.push(`error: ${error.stack ?? error.message}`));
+    page.on("dialog", (dialog) => {
+      this.wrong.push(`dialog: ${dialog.message()}`);
+      void dialog.dismiss();
+    });
+    page.on("request", (request) => {
+      const url = new URL(request.url());
+      if (url.protocol !== "data:" && url.origin !== origin) this.wrong.push(`request: ${request.url()}`);
+    });
+    page.on("console", (message) => {
+      const text = message.text();
+      // A refused connection or a filter mistake is logged by the browser itself.
+      if (message.type() === "error" && !/Failed to load resource|ERR_CONNECTION|ERR_INCOMPLETE|ERR_EMPTY/.test(text)) this.wrong.push(`console: ${text}`);
+    });
+  }
+
+  check() {
+    assert.deepEqual(this.wrong, []);
+  }
+}
+
+/**
+ * Opens the console in a browser of its own: no cookie, no settings.
+ * @param {Server} server
+ * @param {import("playwright-core").BrowserContextOptions & {at?: string}} [options] `at`: address of a screen, `#/live`
+ */
+export async function openConsole(server, options = {}) {
+  browser ??= await launch();
+  const { at, ...rest } = options;
+  const context = await browser.newContext({ viewport: SIZES[0], ...rest });
+  context.setDefaultTimeout(SOON);
+  const page = await context.newPage();
+  const watched = new Watched(page, server.origin);
+  await page.goto(server.url);
+  if (at) await page.goto(`${server.origin}/${at}`);
+  await page.locator("#state", { hasText: "live" }).waitFor();
+  return { context, page, watched, close: () => context.close() };
+}
+
+const axeSource = () => readFileSync(path.join(root, "tests/browser/node_modules/axe-core/axe.min.js"), "utf8");
+
+/** Rules of accessibility that the page breaks. @param {import("playwright-core").Page} page @returns {Promise<string[]>} */
+export async function axe(page) {
+  await page.evaluate(axeSource());
+  return page.evaluate(async () => {
+    const { violations, passes } = await /** @type {any} */ (window).axe.run(document);
+    if (passes.length < 10) return ["axe did not run"];
+    return violations.map((/** @type {any} */ v) => `${v.id}: ${v.nodes.map((/** @type {any} */ n) => n.html.slice(0, 120)).join(" | ")}`);
+  });
+}
+
+/** Writes a screenshot. @param {import("playwright-core").Page} page @param {string} name */
+export async function shoot(page, name) {
+  await page.screenshot({ path: path.join(shots, `${name}.png`) });
+}
+
+/** Waits until what a scroll or a click changed is drawn: the page draws once a frame. @param {import("playwright-core").Page} page */
+export async function drawn(page) {
+  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+}
+
+/** The rows of a list that are in view, from the top: their ids, and their distance from the top of the page. @param {import("playwright-core").Page} page */
+export async function visibleRows(page) {
+  return page.evaluate(() => {
+    const view = document.getElementById("main")?.getBoundingClientRect();
+    const head = document.querySelector(".row.head")?.getBoundingClientRect();
+    const top = Math.max(view?.top ?? 0, head?.bottom ?? 0);
+    const rows = [...document.querySelectorAll(".rows-body > [data-key]")].map((row) => ({
+      key: Number(/** @type {HTMLElement} */ (row).dataset.key),
+      y: row.getBoundingClientRect().top,
+    }));
+    return rows.filter(({ y }) => y > top - 1 && y < (view?.bottom ?? 0)).sort((a, b) => a.y - b.y);
+  });
+}
