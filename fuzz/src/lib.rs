@@ -3,23 +3,27 @@
 //! They do not depend on libFuzzer, so that a plain test (`crates/echoic/tests/seeds.rs`) runs them too, with the inputs in
 //! `seeds/`. These are small, hand-written inputs for cases that random bytes reach slowly; libFuzzer starts from them.
 
-use std::{cell::OnceCell, sync::Arc};
+use std::{cell::OnceCell, fs, sync::Arc};
 
 use echoic_core::{
     event::{Address, EndpointInfo, Outcome, Protocol, Role},
     exchange::{Conversation, Exchange},
     framing::{Framing, oracle},
+    store::Labels,
 };
 use echoic_store::oracle::Rows;
+use echoic_wire::{TlsServer, TlsServerOptions, TlsVersion, check_first_flight};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 
 /// Runs an oracle on one input. It panics if an invariant does not hold.
 pub type Body = fn(&[u8]);
 
 /// The targets by name. A file in `fuzz_targets/` and a folder in `seeds/` have the same name.
-pub const TARGETS: [(&str, Body); 10] = [
+pub const TARGETS: [(&str, Body); 11] = [
     ("batch", batch),
     ("breaker", echoic_server::check_breaker),
     ("filter", filter),
+    ("first_flight", first_flight),
     ("framing", framing),
     ("lower", lower),
     ("replies", replies),
@@ -166,8 +170,10 @@ fn exchange(request: &[u8], reply: &[u8]) -> Exchange {
             service: "upper".to_owned(),
             framing: Framing::Line.into(),
         }),
+        tls: None,
         half_closed: None,
         ended: None,
+        labels: Labels::default(),
     };
     Exchange {
         id: 7,
@@ -179,6 +185,7 @@ fn exchange(request: &[u8], reply: &[u8]) -> Exchange {
         reads: 1,
         request: request.to_vec(),
         reply: reply.to_vec(),
+        labels: Labels::default(),
     }
 }
 
@@ -202,4 +209,31 @@ fn framing_of(number: u8) -> Framing {
     ];
     let framing = framings[usize::from(number) % framings.len()];
     framing.parse().expect("invariant: a framing")
+}
+
+/// The first bytes of a TLS client; the last byte selects the lowest version.
+fn first_flight(data: &[u8]) {
+    thread_local! {
+        static SERVERS: [TlsServer; 2] = [TlsVersion::V1_2, TlsVersion::V1_3].map(tls_server);
+    }
+    let lowest = usize::from(data.last().copied().unwrap_or(0) & 1);
+    SERVERS.with(|servers| check_first_flight(&servers[lowest], data));
+}
+
+/// Returns a server with a certificate of its own, in a file that is removed once it is read.
+fn tls_server(min_version: TlsVersion) -> TlsServer {
+    let made = generate_simple_self_signed(["localhost".to_owned()]);
+    let CertifiedKey { cert, signing_key } = made.expect("invariant: it can be made");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("server.pem");
+    let pem = format!("{}{}", signing_key.serialize_pem(), cert.pem());
+    fs::write(&file, pem).expect("a file");
+    let server = TlsServer::new(TlsServerOptions {
+        certificate: file.clone(),
+        key: file,
+        client_ca: None,
+        alpn: vec!["echo/1".to_owned()],
+        min_version,
+    });
+    server.expect("invariant: it can be used")
 }

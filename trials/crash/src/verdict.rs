@@ -112,6 +112,7 @@ fn by_echoic(path: &Path, exchanges: u64) -> Result<()> {
     let page = Page {
         order: Order::NewestFirst,
         beyond: None,
+        until: None,
         limit: 100,
         now: 0,
     };
