@@ -90,6 +90,7 @@ fn opened(conversations: u64) -> Arc<Batch> {
             local: address,
             role: Role::Server,
             endpoint_info: Arc::clone(&endpoint_info),
+            tls: None,
         })
     }));
     Arc::new(batch)
@@ -132,6 +133,7 @@ fn main() {
             let page = Page {
                 order: Order::NewestFirst,
                 beyond: None,
+                until: None,
                 limit: 50,
                 now: 0,
             };
