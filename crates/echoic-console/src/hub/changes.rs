@@ -2,7 +2,7 @@
 
 use std::{cell::OnceCell, sync::Arc};
 
-use echoic_core::{event::ConversationId, exchange::Conversation, filter::Expr};
+use echoic_core::{exchange::Conversation, filter::Expr};
 use serde::Serialize;
 use serde_json::{json, value::RawValue};
 
@@ -61,11 +61,6 @@ impl Changes {
         self.more += push(&mut self.opened, change);
     }
 
-    /// Returns the ids of those that opened.
-    pub(super) fn opened_ids(&self) -> impl Iterator<Item = ConversationId> {
-        self.opened.iter().map(|change| change.conversation.id)
-    }
-
     pub(super) fn half_closed(&mut self, conversation: Arc<Conversation>) {
         let change = Change::new(conversation, 0);
         self.more += push(&mut self.half, change);
@@ -74,6 +69,11 @@ impl Changes {
     pub(super) fn ended(&mut self, conversation: Arc<Conversation>, exchanges: u64) {
         let change = Change::new(conversation, exchanges);
         self.more += push(&mut self.ended, change);
+    }
+
+    /// Counts a change of a conversation that is not known.
+    pub(super) fn missed(&mut self) {
+        self.more += 1;
     }
 
     /// Returns the event with the changes of conversations that meet a condition, if there is one.

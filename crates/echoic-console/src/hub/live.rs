@@ -109,9 +109,11 @@ impl Live {
     }
 
     pub(super) fn half_closed(&mut self, id: ConversationId, at: Micros) {
-        if let Some(open) = self.open.get_mut(&id)
-            && open.conversation.half_closed.is_none()
-        {
+        let Some(open) = self.open.get_mut(&id) else {
+            self.changes.missed();
+            return;
+        };
+        if open.conversation.half_closed.is_none() {
             Arc::make_mut(&mut open.conversation).half_closed = Some(at);
             self.changes.half_closed(Arc::clone(&open.conversation));
         }
@@ -119,6 +121,8 @@ impl Live {
 
     pub(super) fn ended(&mut self, ended: &Ended) {
         let Some(open) = self.open.get(&ended.conversation) else {
+            // A slow store did not tell it in time. Subscribers learn that there is more to read.
+            self.changes.missed();
             return;
         };
         let conversation = Conversation {
@@ -243,5 +247,38 @@ impl Live {
             }
         }
         clients
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use echoic_core::{
+        ending::{CloseReason, Ending},
+        filter::Expr,
+    };
+
+    use super::*;
+
+    /// A store that answered too late left it unknown. Without a word of its end, a page would show it as open for ever.
+    #[test]
+    fn end_of_an_unknown_conversation_is_told_as_more() {
+        let mut live = Live::default();
+        live.ended(&Ended {
+            conversation: 7,
+            at: 1,
+            ending: Ending {
+                reason: CloseReason::PeerClosed,
+                received: 0,
+                sent: 0,
+                unsent: 0,
+                discarded: 0,
+                left_over: None,
+            },
+        });
+        live.half_closed(8, 1);
+        assert!(live.has_events());
+        let message = live.changes.message(&Expr::All).unwrap();
+        let text = str::from_utf8(&message.text).unwrap();
+        assert!(text.contains(r#""more":2"#), "{text}");
     }
 }

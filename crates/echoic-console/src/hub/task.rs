@@ -6,7 +6,7 @@ use std::{collections::HashMap, future::pending, mem, sync::Arc, time::Duration}
 
 use echoic_core::{
     control::{EndpointId, EndpointState},
-    event::{ConversationId, ExchangeId},
+    event::{ConversationId, ExchangeId, Opened, ServerInfo},
     filter::Filter,
     store::{Order, Page, Stats, Store, StoreError},
 };
@@ -271,7 +271,6 @@ impl Task {
 
     fn flush(&mut self) {
         self.flushed = Instant::now();
-        self.find_explained();
         self.live.flush();
         self.send_calls();
     }
@@ -281,10 +280,9 @@ impl Task {
             Next::Seen(Seen::Batch { first_id, batch }) => self.batch(first_id, &batch).await,
             Next::Seen(Seen::Gap(missed)) => {
                 // The exchanges are in the store, or counted as lost.
-                missed
-                    .opened
-                    .iter()
-                    .for_each(|opened| self.live.opened(opened, &missed.server));
+                for opened in &missed.opened {
+                    self.opened(opened, &missed.server);
+                }
                 missed.ended.iter().for_each(|ended| self.live.ended(ended));
             }
             Next::Seen(Seen::RecorderStatus(status)) => {
@@ -395,13 +393,13 @@ impl Task {
         }
     }
 
-    /// Finds the conversation that is explained among those that opened since the last flush.
-    fn find_explained(&mut self) {
-        if let (Explain::Armed, Some(control)) = (&self.explain, &self.shared.control) {
-            let mut opened = self.live.changes.opened_ids();
-            if let Some(id) = opened.find(|id| control.socket_calls(*id).is_some()) {
-                self.explain = Explain::Calls(id, 0);
-            }
+    /// Adds a conversation that has opened. It may be the one that is explained.
+    fn opened(&mut self, opened: &Opened, server: &Arc<ServerInfo>) {
+        self.live.opened(opened, server);
+        if let (Explain::Armed, Some(control)) = (&self.explain, &self.shared.control)
+            && control.socket_calls(opened.conversation).is_some()
+        {
+            self.explain = Explain::Calls(opened.conversation, 0);
         }
     }
 

@@ -203,7 +203,9 @@ pub(super) async fn explain(
     State(app): State<Arc<App>>,
     extract::Json(Empty {}): extract::Json<Empty>,
 ) -> Result<StatusCode, Problem> {
-    app.acting("explain a conversation")?.explain_next()?;
+    let control = app.acting("explain a conversation")?;
+    // First the hub, which else could miss a conversation that opens at once.
     app.hub.explain_armed();
+    control.explain_next()?;
     Ok(StatusCode::ACCEPTED)
 }

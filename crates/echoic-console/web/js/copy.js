@@ -27,12 +27,15 @@ export function copyButton(label, name, text, look = {}) {
   const word = el("span", { class: look.opt ? "lbl opt" : "lbl" }, label);
   const sign = el("span", { class: "sign" }, icon(look.icon ?? "copy"));
   const button = el("button", { class: look.quiet === false ? "btn" : "btn quiet", type: "button", "aria-label": name }, sign, word);
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let told;
   button.addEventListener("click", async () => {
     const done = await copyText(text());
     setText(word, done ? "Copied" : "Not allowed");
     fill(sign, icon(done ? "check" : "x"));
     button.setAttribute("aria-label", done ? "Copied" : "The browser does not allow to copy");
-    setTimeout(() => {
+    clearTimeout(told);
+    told = setTimeout(() => {
       setText(word, label);
       fill(sign, icon(look.icon ?? "copy"));
       button.setAttribute("aria-label", name);

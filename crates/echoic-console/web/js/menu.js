@@ -20,6 +20,8 @@ export class Menu {
     /** Where the focus was before it opened: a key may open it from anywhere. @type {HTMLElement | null} */
     this.from = null;
     this.drawing = false;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.told = undefined;
     this.word = el("span", { class: "lbl opt" }, look.label);
     this.label = look.label;
     this.button = el("button", { class: "btn", type: "button", "aria-haspopup": "menu", "aria-expanded": "false", onclick: () => this.toggle() },
@@ -65,7 +67,8 @@ export class Menu {
     setText(this.word, word);
     this.word.classList.add("told");
     setText(byId("say"), word);
-    setTimeout(() => {
+    clearTimeout(this.told);
+    this.told = setTimeout(() => {
       setText(this.word, this.label);
       this.word.classList.remove("told");
     }, TOLD);

@@ -48,7 +48,7 @@ impl Task {
         let mut next = first_id;
         for event in &batch.events {
             match event {
-                Event::Opened(opened) => self.live.opened(opened, &batch.server),
+                Event::Opened(opened) => self.opened(opened, &batch.server),
                 Event::Ended(ended) => self.live.ended(ended),
                 Event::Mark(mark) => self.live.mark(mark),
                 Event::Run(run) => {

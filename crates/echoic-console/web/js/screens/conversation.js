@@ -33,6 +33,8 @@ const PREVIEW = 4096;
 const WIDE = 1300;
 /** The conversation is asked for again at most so often, in ms. */
 const ASK_EVERY = 250;
+/** Pause before a call that failed is made again, in ms. */
+const ASK_AGAIN = 1000;
 /** The bytes of an open conversation are counted at most so often, in ms. */
 const BYTES_EVERY = 1000;
 /** A step that all of the time is in. */
@@ -241,8 +243,10 @@ class ConversationScreen {
         this.#showEnds();
         this.#showPill();
         void this.#countBytes();
-      } catch {
-        // The next event asks again.
+      } catch (error) {
+        // It may have been the last event: without another try the screen would stay as it is. A stream that comes back asks too.
+        if (!(error instanceof ApiError && error.status === 404) && stream.state.state === "live") this.asked++;
+        await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN));
       }
       await new Promise((resolve) => setTimeout(resolve, ASK_EVERY));
     }
