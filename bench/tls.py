@@ -34,7 +34,7 @@ TLS_ECHO = str(pathlib.Path(ECHOIC).parent / "tls_echo")
 TICK = os.sysconf("SC_CLK_TCK")
 START, STOP, MADE = 30, 30, 60  # seconds that starting, stopping and a load beyond its time may take
 SETTLE = 1  # seconds until a server with new connections is idle
-TALKERS, SIZE = 64, 64
+TALKERS, SIZE, PACED = 64, 64, 20_000
 BULK_CONNECTIONS, BULK_SIZE = 8, 64 << 10
 CALLERS = 3  # clients that do handshakes: one would wait for the server in each of them
 IDLE, FIRST = 1000, 64  # connections, and those before them that pay for what all share
@@ -78,6 +78,10 @@ def messages(home, rounds, seconds):
     what = f"{TALKERS} talkers, {SIZE} bytes, tls / plain"
     goal(what, "cpu", [t["cpu"] / p["cpu"] for t, p in pairs], at_most=1.6)
     show(what, rate=middle(t["rate"] / p["rate"] for t, p in pairs))
+    # A slower client wakes the server for fewer messages at once. At the same rate both are woken alike.
+    found = alternate(home, rounds, seconds, {"plain": echoic_plain, "tls": echoic_tls}, [*words, "--rate", PACED])
+    what = f"{TALKERS} connections, {SIZE} bytes, {PACED:,}/s, tls / plain"
+    goal(what, "cpu", [t["cpu"] / p["cpu"] for t, p in zip(found["tls"], found["plain"])])
 
 
 def bulk(home, rounds, seconds):

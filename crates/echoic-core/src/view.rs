@@ -60,6 +60,15 @@ impl<T> OpenConversations<T> {
     }
 }
 
+/// A certificate of an endpoint that speaks TLS.
+#[derive(Clone, Debug, Serialize)]
+pub struct CertificateJson {
+    /// The PEM file that has it.
+    pub file: String,
+    /// SHA-256 of the certificate (DER), 64 hexadecimal digits.
+    pub sha256: String,
+}
+
 /// An event as a line of JSON. A format: keys are added, never changed.
 #[derive(Debug, Serialize)]
 #[serde(tag = "ev", rename_all = "lowercase")]
@@ -76,6 +85,12 @@ pub enum EventJson<'a> {
         svc: &'a str,
         /// Its framing.
         frame: String,
+        /// The certificate (CA) that clients verify the endpoint by, if echoic made it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        ca: Option<&'a CertificateJson>,
+        /// The endpoint's own certificate, if it speaks TLS.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cert: Option<&'a CertificateJson>,
     },
     /// The web console answers.
     Console {

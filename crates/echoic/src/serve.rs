@@ -402,13 +402,23 @@ fn show(
     let written = Arc::new(AtomicU64::new(0));
     if plan.show.print || watcher.is_some() {
         let showing = plan.show;
+        let certificates = show::positions(addresses).into_iter();
+        let certificates: Vec<_> = certificates
+            .map(|at| plan.tls.certificates_of(at))
+            .collect();
         let (addresses, written) = (addresses.to_vec(), Arc::clone(&written));
         let runtime = tokio::runtime::Handle::current();
         thread::Builder::new()
             .name("show".to_owned())
             .spawn(move || {
                 let printed = runtime.block_on(show::run(
-                    showing, &addresses, console, activity, watcher, written,
+                    showing,
+                    &addresses,
+                    &certificates,
+                    console,
+                    activity,
+                    watcher,
+                    written,
                 ));
                 if let Err(why) = printed {
                     show::give_up(&why);

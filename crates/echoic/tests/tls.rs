@@ -14,12 +14,16 @@ mod harness;
 mod load;
 #[path = "tls/mix_ups.rs"]
 mod mix_ups;
+#[path = "tls/offered.rs"]
+mod offered;
 #[path = "tls/openssl.rs"]
 mod openssl;
 #[path = "tls/probe.rs"]
 mod probe;
 #[path = "tls/starttls.rs"]
 mod starttls;
+#[path = "tls/told.rs"]
+mod told;
 
 use std::{
     fs,

@@ -70,7 +70,13 @@ impl Transport for TlsTransport {
             return Poll::Ready(Ok(0));
         }
         let mut unfilled = ReadBuf::new(buffer);
-        match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut unfilled)) {
+        let read = Pin::new(&mut self.stream).poll_read(cx, &mut unfilled);
+        // An alert that a record was answered by, as one that asks for a renegotiation: a peer that waits for it sends nothing
+        // before. If the socket takes it later, or fails, a later call reports that.
+        if self.taken == 0 && state(&self.stream).wants_write() {
+            let _ = Pin::new(&mut self.stream).poll_flush(cx);
+        }
+        match ready!(read) {
             Ok(()) => {
                 let n = unfilled.filled().len();
                 self.ended = n == 0 && unfilled.capacity() > 0;

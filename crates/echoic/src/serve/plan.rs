@@ -249,7 +249,12 @@ fn endpoints(
                 CliError::usage(format!("{}: ?{name}={value}: {why}", config.endpoint))
             })?;
         }
-        config.layers = tls.layers(&config.endpoint, tls_options, &args.recording.store)?;
+        config.layers = tls.layers(
+            endpoints.len(),
+            &config.endpoint,
+            tls_options,
+            &args.recording.store,
+        )?;
         if is_datagrams && config.framing != FramingPair::default() {
             let options = &served.located.options.0;
             let is_option = options.iter().any(|(name, _)| &**name == "frame");

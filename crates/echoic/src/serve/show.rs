@@ -31,6 +31,7 @@ use self::{json::JsonPrinter, lines::LinePrinter};
 use super::{
     plan::{Events, Plan, Showing},
     terminal::Activity,
+    tls::Certificates,
 };
 use crate::{
     status_line::Above,
@@ -60,6 +61,7 @@ trait Printer {
 pub(super) async fn run(
     showing: Showing,
     listening: &[Listening],
+    certificates: &[Certificates],
     console: Option<EventJson<'_>>,
     activity: Option<Arc<Activity>>,
     watcher: Option<Watcher>,
@@ -79,7 +81,7 @@ pub(super) async fn run(
         Events::None => Ok(()),
         Events::Json => {
             let mut printer = JsonPrinter::new(out, term::note);
-            printer.listening(listening)?;
+            printer.listening(listening, certificates)?;
             if let Some(console) = console {
                 printer.console(&console)?;
             }
@@ -150,6 +152,20 @@ impl<W: Write> Write for Progress<W> {
     }
 }
 
+/// Returns the position of each listener's endpoint in the plan: the listeners of an endpoint share its description.
+pub(super) fn positions(listening: &[Listening]) -> Vec<usize> {
+    let mut positions: Vec<usize> = Vec::with_capacity(listening.len());
+    for (i, one) in listening.iter().enumerate() {
+        let before = i.checked_sub(1).map(|i| (&listening[i], positions[i]));
+        positions.push(match before {
+            Some((last, at)) if Arc::ptr_eq(&last.endpoint_info, &one.endpoint_info) => at,
+            Some((_, at)) => at + 1,
+            None => 0,
+        });
+    }
+    positions
+}
+
 /// Formats one line per endpoint, also if it is open in two address families: TCP and UDP as a bare address, for scripts,
 /// Unix sockets as a URL.
 fn addresses(listening: &[Listening]) -> String {
@@ -178,28 +194,28 @@ pub(super) fn announce(plan: &Plan, listening: &[Listening]) {
     );
     let service_width = longest(|one| one.endpoint_info.service.len(), 8);
     let messages_width = longest(|one| one.endpoint_info.messages().len(), 8);
-    for Listening {
-        address,
-        endpoint_info,
-    } in listening
+    let positions = positions(listening);
+    for (
+        Listening {
+            address,
+            endpoint_info,
+        },
+        position,
+    ) in listening.iter().zip(&positions)
     {
         let at = sanitize(address.url(endpoint_info.proto));
         term::note_in_colour(&format!(
             "listening on {at:<at_width$} {:<service_width$} {:<messages_width$} {DIMMED}try: echoic connect {}{DIMMED:#}",
             endpoint_info.service,
             endpoint_info.messages(),
-            connect_arguments(plan, address, endpoint_info)
+            connect_arguments(plan, address, endpoint_info, *position)
         ));
     }
-    for EndpointConfig { endpoint, .. } in &plan.endpoints {
+    for (position, EndpointConfig { endpoint, .. }) in plan.endpoints.iter().enumerate() {
         let Some(at) = endpoint.host_port() else {
             continue;
         };
-        let matches_endpoint = |one: &&Listening| {
-            one.endpoint_info.proto.word() == endpoint.scheme()
-                && (at.port == 0 || one.address.port() == Some(at.port))
-        };
-        let families = listening.iter().filter(matches_endpoint).count();
+        let families = positions.iter().filter(|of| **of == position).count();
         if matches!(at.host, Host::Loopback | Host::Any) && families == 1 {
             term::note(&format!(
                 "{endpoint}: this machine has only one address family, so it is open in that one"
@@ -231,8 +247,13 @@ pub(super) fn announce(plan: &Plan, listening: &[Listening]) {
     }
 }
 
-/// Returns the arguments of `echoic connect` for this listener.
-fn connect_arguments(plan: &Plan, address: &At, endpoint_info: &EndpointInfo) -> String {
+/// Returns the arguments of `echoic connect` for this listener of the endpoint at a position of the plan.
+fn connect_arguments(
+    plan: &Plan,
+    address: &At,
+    endpoint_info: &EndpointInfo,
+    position: usize,
+) -> String {
     let target = match address {
         At::Net(addr) if addr.ip().is_loopback() && endpoint_info.proto == Protocol::Tcp => {
             format!(":{}", addr.port())
@@ -246,12 +267,7 @@ fn connect_arguments(plan: &Plan, address: &At, endpoint_info: &EndpointInfo) ->
         }
         _ => shell_word(&sanitize(address.url(endpoint_info.proto))),
     };
-    let made = if endpoint_info.proto == Protocol::Tls {
-        plan.tls.ca_of(address.port())
-    } else {
-        None
-    };
-    let target = match made {
+    let target = match plan.tls.ca_of(position) {
         Some(made) => format!("{target} --ca {}", shell_word(&sanitize(made.ca.display()))),
         None => target,
     };

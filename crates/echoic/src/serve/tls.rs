@@ -3,9 +3,13 @@
 mod machine;
 mod throw_away;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use echoic_core::endpoint::Endpoint;
+use echoic_core::{endpoint::Endpoint, view::CertificateJson};
 use echoic_wire::{ServerLayer, TlsServer, TlsServerOptions, TlsVersion, key_log_file};
 use jiff::Timestamp;
 use tokio::time::sleep;
@@ -53,15 +57,26 @@ impl TlsOptions {
 /// The TLS endpoints of a server.
 #[derive(Default)]
 pub(super) struct TlsEndpoints {
-    servers: Vec<(Endpoint, Arc<TlsServer>)>,
+    /// Each with the position of its endpoint among those of the plan.
+    servers: Vec<(usize, Endpoint, Arc<TlsServer>)>,
     /// The certificate that was made on the spot, if an endpoint has none of its own.
     throw_away: Option<ThrowAway>,
 }
 
+/// The certificates of an endpoint; none without TLS.
+#[derive(Debug, Default)]
+pub(super) struct Certificates {
+    /// That of clients, if it was made on the spot.
+    pub(super) ca: Option<CertificateJson>,
+    /// That of new connections.
+    pub(super) cert: Option<CertificateJson>,
+}
+
 impl TlsEndpoints {
-    /// Returns the layers of an endpoint; none unless its scheme is that of TLS.
+    /// Returns the layers of the endpoint at a position of the plan; none unless its scheme is that of TLS.
     pub(super) fn layers(
         &mut self,
+        position: usize,
         endpoint: &Endpoint,
         options: TlsOptions,
         store: &StoreUrl,
@@ -93,7 +108,8 @@ impl TlsEndpoints {
             min_version: options.min_version,
         });
         let server = Arc::new(server.map_err(|error| usage(error.to_string()))?);
-        self.servers.push((endpoint.clone(), Arc::clone(&server)));
+        self.servers
+            .push((position, endpoint.clone(), Arc::clone(&server)));
         Ok(vec![server])
     }
 
@@ -105,15 +121,32 @@ impl TlsEndpoints {
         Ok(made.expect("invariant: it was just made"))
     }
 
-    /// Returns the certificate (CA) that clients verify this endpoint by, if it was made on the spot.
-    pub(super) fn ca_of(&self, port: Option<u16>) -> Option<&ThrowAway> {
+    /// Returns the certificate (CA) that clients verify the endpoint at a position by, if it was made on the spot.
+    pub(super) fn ca_of(&self, position: usize) -> Option<&ThrowAway> {
         let throw_away = self.throw_away.as_ref()?;
-        let is_made = |(endpoint, server): &&(Endpoint, Arc<TlsServer>)| {
-            let at = endpoint.host_port();
-            let is_at = at.is_some_and(|at| at.port == 0 || Some(at.port) == port);
-            is_at && server.options().certificate == throw_away.server
+        let server = self.at(position)?;
+        (server.options().certificate == throw_away.server).then_some(throw_away)
+    }
+
+    /// Returns the certificates of the endpoint at a position.
+    pub(super) fn certificates_of(&self, position: usize) -> Certificates {
+        let json = |file: &Path, sha256: &str| CertificateJson {
+            file: file.to_string_lossy().into_owned(),
+            sha256: sha256.to_owned(),
         };
-        self.servers.iter().find(is_made).map(|_| throw_away)
+        let made = self.ca_of(position);
+        Certificates {
+            ca: made.map(|made| json(&made.ca, &made.ca_sha256)),
+            cert: self
+                .at(position)
+                .map(|server| json(&server.options().certificate, &server.certificate().sha256)),
+        }
+    }
+
+    fn at(&self, position: usize) -> Option<&TlsServer> {
+        let mut servers = self.servers.iter();
+        let (.., server) = servers.find(|(at, ..)| *at == position)?;
+        Some(server)
     }
 
     /// Reports the certificates, and whether keys are logged.
@@ -125,7 +158,7 @@ impl TlsEndpoints {
                 throw_away.ca_sha256
             ));
         }
-        for (endpoint, server) in &self.servers {
+        for (_, endpoint, server) in &self.servers {
             let certificate = server.certificate();
             if certificate.not_after < Timestamp::now().as_second() {
                 term::note(&format!(
@@ -153,7 +186,7 @@ impl TlsEndpoints {
         async move {
             loop {
                 sleep(LOOK_EVERY).await;
-                for (endpoint, server) in &servers {
+                for (_, endpoint, server) in &servers {
                     reload(endpoint, server, quiet);
                 }
             }

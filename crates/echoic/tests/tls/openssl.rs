@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
-    process::{Child, Stdio},
+    process::{Child, ChildStdin, ExitStatus, Stdio},
     sync::mpsc,
     thread,
 };
@@ -47,6 +47,59 @@ impl SServer {
 }
 
 impl Drop for SServer {
+    fn drop(&mut self) {
+        kill(&mut self.child);
+    }
+}
+
+/// A client that prints what it finds out, and obeys commands: `R` asks for a renegotiation.
+pub(crate) struct SClient {
+    child: Child,
+    input: Option<ChildStdin>,
+    /// What it prints, on either stream.
+    pub(crate) out: Lines,
+    pub(crate) err: Lines,
+}
+
+impl SClient {
+    pub(crate) fn start(home: &Home, port: u16, args: &[&str]) -> Self {
+        let mut command = tool("openssl", "openssl");
+        let mut child = command
+            .current_dir(home.path())
+            .args(["s_client", "-connect"])
+            .arg(format!("127.0.0.1:{port}"))
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self {
+            input: child.stdin.take(),
+            out: Lines::of(child.stdout.take().unwrap()),
+            err: Lines::of(child.stderr.take().unwrap()),
+            child,
+        }
+    }
+
+    pub(crate) fn send(&mut self, line: &str) {
+        let input = self.input.as_mut().unwrap();
+        input.write_all(format!("{line}\n").as_bytes()).unwrap();
+    }
+
+    /// Ends its input, and waits until it ends.
+    pub(crate) fn finish(&mut self) -> ExitStatus {
+        self.input = None;
+        self.ends()
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) fn ends(&mut self) -> ExitStatus {
+        wait_for_end(&mut self.child, SOON).unwrap()
+    }
+}
+
+impl Drop for SClient {
     fn drop(&mut self) {
         kill(&mut self.child);
     }

@@ -23,7 +23,7 @@ use echoic_server::Listening;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::Printer;
+use super::{Certificates, Printer};
 use crate::{
     local_time::{Rfc3339, WithTime},
     term::json_line,
@@ -75,18 +75,24 @@ impl<W: Write, S: Fn(&str)> JsonPrinter<W, S> {
     }
 
     /// Prints the listeners.
-    pub(super) fn listening(&mut self, listeners: &[Listening]) -> io::Result<()> {
-        for Listening {
-            address,
-            endpoint_info,
-        } in listeners
-        {
+    pub(super) fn listening(
+        &mut self,
+        listeners: &[Listening],
+        certificates: &[Certificates],
+    ) -> io::Result<()> {
+        for (listening, certificates) in listeners.iter().zip(certificates) {
+            let Listening {
+                address,
+                endpoint_info,
+            } = listening;
             self.line(&EventJson::Listening {
                 v: JSON_VERSION,
                 ep: &endpoint_info.name,
                 addr: address.to_string(),
                 svc: &endpoint_info.service,
                 frame: endpoint_info.messages(),
+                ca: certificates.ca.as_ref(),
+                cert: certificates.cert.as_ref(),
             })?;
         }
         Ok(())
