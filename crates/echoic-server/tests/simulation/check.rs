@@ -16,6 +16,7 @@ use super::{
     net::Facts,
     peer::Account,
     plan::{Keeping, Plan, Reading, Serving},
+    tls::check_peer,
     world::{Sum, World, address, port},
 };
 use crate::common::{Stored, TestStore};
@@ -26,10 +27,10 @@ pub(super) const TICK: Duration = Duration::from_millis(3);
 pub(super) type Checked = Result<(), String>;
 
 /// Everything recorded of one conversation.
-struct Recorded {
-    id: ConversationId,
-    ending: Option<Ending>,
-    exchanges: Vec<Stored>,
+pub(super) struct Recorded {
+    pub(super) id: ConversationId,
+    pub(super) ending: Option<Ending>,
+    pub(super) exchanges: Vec<Stored>,
 }
 
 pub(super) fn check(world: &World) -> Result<Sum, String> {
@@ -65,6 +66,9 @@ pub(super) fn check(world: &World) -> Result<Sum, String> {
             let what = theirs.as_ref();
             exchanges += what.map_or(0, |what| what.exchanges.len() as u64);
             reasons.extend(what.and_then(|what| what.ending.as_ref().map(|e| e.reason.word())));
+            if let Some(ends) = &world.tls {
+                return check_peer(world, ends, i, facts, what);
+            }
             conversation(world, facts, what)?;
             delivered(plan, i, facts, what)?;
             client_report(facts, world.accounts[i].as_ref())
@@ -173,7 +177,7 @@ fn by_conversation(world: &World, all: Vec<Stored>) -> Result<BTreeMap<String, R
 }
 
 /// Checks that the record of a conversation is what happened.
-fn conversation(world: &World, facts: &Facts, recorded: Option<&Recorded>) -> Checked {
+pub(super) fn conversation(world: &World, facts: &Facts, recorded: Option<&Recorded>) -> Checked {
     let plan = &world.plan;
     let Some(accepted) = facts.accepted else {
         must!(recorded.is_none(), "recorded and never accepted");
@@ -206,7 +210,8 @@ fn conversation(world: &World, facts: &Facts, recorded: Option<&Recorded>) -> Ch
     exchanges(plan, recorded, &model, is_whole)?;
     replies(plan, facts, ending, recorded, &model)?;
     if plan.keeping.options.hold_replies {
-        strict(world, facts, recorded.id)?;
+        let writes = facts.writes.iter().map(|(upto, step, _)| (*upto, *step));
+        strict(world, writes, recorded.id)?;
     }
     ending_is_true(world, facts, ending, &model, accepted)
 }
@@ -310,11 +315,15 @@ fn replies(
 }
 
 /// Checks that with strict durability no byte is sent before its exchange is committed.
-fn strict(world: &World, facts: &Facts, conversation: ConversationId) -> Checked {
-    for (upto, step, _) in &facts.writes {
-        let committed = world.keeper.committed_before(conversation, *step);
+pub(super) fn strict(
+    world: &World,
+    writes: impl Iterator<Item = (usize, u64)>,
+    conversation: ConversationId,
+) -> Checked {
+    for (upto, step) in writes {
+        let committed = world.keeper.committed_before(conversation, step);
         must!(
-            *upto as u64 <= committed,
+            upto as u64 <= committed,
             "{upto} bytes were sent when {committed} were committed"
         );
     }
@@ -354,6 +363,11 @@ fn ending_is_true(
         "a message was too long"
     );
     match facts.failed {
+        // Over TLS: the end of the stream without a `close_notify`.
+        Some(std::io::ErrorKind::UnexpectedEof) => must!(
+            matches!(reason, CloseReason::Truncated) || otherwise,
+            "the stream was cut"
+        ),
         Some(kind) if kind != std::io::ErrorKind::TimedOut => must!(
             matches!(reason, CloseReason::PeerReset | CloseReason::DrainTimeout),
             "the connection was reset"
@@ -429,6 +443,10 @@ fn ending_is_true(
         CloseReason::StoreFailed => must!(
             plan.keeping.options.hold_replies && !plan.keeping.is_patient(),
             "the store did not fail"
+        ),
+        CloseReason::Truncated => must!(
+            facts.failed == Some(std::io::ErrorKind::UnexpectedEof) && ending.unsent == 0,
+            "not cut"
         ),
         CloseReason::TooManyConnections | CloseReason::PeerReset | CloseReason::SystemError => {}
         other => return Err(format!("nothing ends as {other:?} here")),

@@ -1,7 +1,7 @@
 //! Deterministic simulation of the server, the recorder and the client. Each world is drawn from a seed: a network that
 //! delays, splits, stalls and resets, a store that is slow or fails, peers with random scripts, and a stop at a random
 //! time. Each world is checked against a simple model. In worlds of [`datagrams`] the network loses, duplicates and
-//! reorders instead.
+//! reorders instead, and in those of [`tls`] the streams are encrypted.
 //!
 //! A failing world prints its seed. To see its log:
 //!
@@ -29,6 +29,7 @@ mod peer;
 mod plan;
 mod steps;
 mod store;
+mod tls;
 mod world;
 
 use std::env;

@@ -105,6 +105,8 @@ pub(super) struct Facts {
     pub(super) peer_left: bool,
     /// The end of the peer's stream was sent.
     pub(super) peer_finished: bool,
+    /// Bytes that the peer has written.
+    pub(super) peer_wrote: usize,
 }
 
 /// More polls than a connection can need: a task is polled in a loop while time stands still.
@@ -326,6 +328,9 @@ impl State {
             self.launch(to, Piece::Bytes(bytes[..n].to_vec()));
         }
         let step = self.steps.next();
+        if side == PEER {
+            self.facts.peer_wrote += n;
+        }
         if side == SERVER {
             self.facts.written.extend_from_slice(&bytes[..n]);
             let upto = self.facts.written.len();
@@ -440,13 +445,6 @@ impl Socket {
         }
     }
 
-    pub(super) fn read<'a>(
-        &'a mut self,
-        buffer: &'a mut [u8],
-    ) -> impl Future<Output = io::Result<usize>> + 'a {
-        poll_fn(move |cx| Transport::poll_read(self, cx, buffer))
-    }
-
     pub(super) async fn write_all(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             let n = poll_fn(|cx| Transport::poll_write(self, cx, bytes)).await?;
@@ -512,6 +510,12 @@ impl Drop for Socket {
         if self.closes {
             self.close(self.aborts);
         }
+    }
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a wire")
     }
 }
 

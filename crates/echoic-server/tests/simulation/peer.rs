@@ -6,6 +6,7 @@ use echoic_client::{ClientCommand, ClientEvent, ConversationSummary, Timeouts};
 use echoic_core::{event::Address, framing::FramingPair};
 use echoic_wire::Link;
 use tokio::{
+    io::{AsyncRead, AsyncReadExt},
     join,
     sync::mpsc,
     time::{Instant, sleep, sleep_until},
@@ -39,9 +40,10 @@ pub(super) async fn live(
         return None;
     }
     if plan.is_client {
-        return Some(converse(plan, own).await);
+        return Some(converse(plan, Link::layered(Box::new(own))).await);
     }
-    let reading = read(wire.view(PEER), plan.reading, plan.chance);
+    let reader = Link::layered(Box::new(wire.view(PEER)));
+    let reading = read(reader, plan.reading, plan.chance);
     join!(act(wire.view(PEER), plan.acts), reading);
     drop(own);
     None
@@ -69,7 +71,8 @@ async fn act(mut socket: Socket, acts: Vec<Act>) {
     }
 }
 
-async fn read(mut socket: Socket, reading: Reading, mut chance: Chance) {
+/// Reads until the end, in the peer's own way.
+pub(super) async fn read(mut from: impl AsyncRead + Unpin, reading: Reading, mut chance: Chance) {
     let mut buffer = [0; 4096];
     let mut all = 0;
     loop {
@@ -81,7 +84,7 @@ async fn read(mut socket: Socket, reading: Reading, mut chance: Chance) {
         if room == 0 {
             return std::future::pending().await;
         }
-        match socket.read(&mut buffer[..room.min(4096)]).await {
+        match from.read(&mut buffer[..room.min(4096)]).await {
             Ok(n) if n > 0 => all += n,
             _ => return,
         }
@@ -93,7 +96,7 @@ async fn read(mut socket: Socket, reading: Reading, mut chance: Chance) {
 }
 
 /// Runs the client as the program does: with a queue of commands and a queue of events.
-async fn converse(plan: PeerPlan, socket: Socket) -> Account {
+pub(super) async fn converse(plan: PeerPlan, link: Link) -> Account {
     let (command_sender, commands) = mpsc::channel(4);
     let (event_sender, mut events) = mpsc::channel(4);
     let timeouts = Timeouts {
@@ -101,7 +104,7 @@ async fn converse(plan: PeerPlan, socket: Socket) -> Account {
         ..Timeouts::default()
     };
     let conversing = echoic_client::converse(
-        Link::layered(Box::new(socket)),
+        link,
         FramingPair::default(),
         commands,
         event_sender,

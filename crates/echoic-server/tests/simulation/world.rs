@@ -41,6 +41,7 @@ use super::{
     plan::{Plan, Serving},
     steps::Steps,
     store::Keeper,
+    tls::{self, Ends},
 };
 use crate::{Drained, Server, server::BoundListener};
 
@@ -50,6 +51,8 @@ pub(super) struct World {
     pub(super) steps: Steps,
     /// One connection per peer, and the report of each peer that is our client.
     pub(super) wires: Vec<Wire>,
+    /// Their ends above TLS, in a world over TLS.
+    pub(super) tls: Option<Arc<Ends>>,
     pub(super) accounts: Vec<Option<Account>>,
     pub(super) keeper: Arc<Keeper>,
     pub(super) stopped: Instant,
@@ -87,7 +90,25 @@ pub(super) fn simulate(seed: u64, bug: Option<Bug>, has_story: bool) -> Result<S
     let planted = Planted::new(bug);
     attempt(
         has_story,
-        |steps| live(seed, Plan::draw(seed), planted, steps),
+        |steps| live(seed, Plan::draw(seed), None, planted, steps),
+        check,
+    )
+}
+
+/// The same over TLS.
+pub(super) fn simulate_over_tls(
+    seed: u64,
+    bug: Option<Bug>,
+    has_story: bool,
+) -> Result<Sum, Failure> {
+    let planted = Planted::new(bug);
+    let plan = tls::plan(seed);
+    attempt(
+        has_story,
+        |steps| {
+            let ends = Ends::new(plan.peers.len(), steps.clone());
+            live(seed, plan, Some(ends), planted, steps)
+        },
         check,
     )
 }
@@ -127,7 +148,13 @@ where
     })
 }
 
-async fn live(seed: u64, plan: Plan, planted: Planted, steps: Steps) -> Result<World, String> {
+async fn live(
+    seed: u64,
+    plan: Plan,
+    tls: Option<Arc<Ends>>,
+    planted: Planted,
+    steps: Steps,
+) -> Result<World, String> {
     let began = Instant::now();
     let keeper = Keeper::new(steps.clone());
     let store = planted.in_store(Arc::clone(&keeper) as Arc<dyn Store>);
@@ -136,14 +163,14 @@ async fn live(seed: u64, plan: Plan, planted: Planted, steps: Steps) -> Result<W
         .map_err(|error| error.to_string())?;
     let recording = tokio::spawn(task.run());
     let callers = Callers::new(plan.limits.connections_max, planted.clone());
-    let server = serve(&plan, &planted, &callers, &recorder);
+    let server = serve(&plan, tls.as_ref(), &planted, &callers, &recorder);
     let mut chance = Chance::new(!seed);
     let wires: Vec<Wire> = plan
         .peers
         .iter()
         .map(|peer| Wire::new(peer.weather.clone(), chance.fork(), steps.clone()))
         .collect();
-    let peers = call(&plan, &wires, &callers, began);
+    let peers = call(&plan, tls.as_ref(), &wires, &callers, began);
     let weather = tokio::spawn(weather(
         plan.clone(),
         Arc::clone(&keeper),
@@ -182,6 +209,7 @@ async fn live(seed: u64, plan: Plan, planted: Planted, steps: Steps) -> Result<W
         plan,
         steps,
         wires,
+        tls,
         accounts,
         keeper,
         stopped: stop_at,
@@ -191,7 +219,13 @@ async fn live(seed: u64, plan: Plan, planted: Planted, steps: Steps) -> Result<W
     })
 }
 
-fn serve(plan: &Plan, planted: &Planted, callers: &Callers, recorder: &Recorder) -> Server {
+fn serve(
+    plan: &Plan,
+    tls: Option<&Arc<Ends>>,
+    planted: &Planted,
+    callers: &Callers,
+    recorder: &Recorder,
+) -> Server {
     let here = address(5000);
     let workers = vec![Handle::current(); plan.keeping.options.shards];
     let mut server = Server::new(recorder.clone(), plan.limits.clone()).on_workers(workers);
@@ -218,13 +252,14 @@ fn serve(plan: &Plan, planted: &Planted, callers: &Callers, recorder: &Recorder)
         service: planted.in_service(service),
         limits: Arc::new(planted.in_limits(plan.limits.clone())),
         access: Arc::new(AccessList::default()),
-        layers: Arc::new([]),
+        layers: tls.map_or_else(|| Arc::new([]) as Arc<_>, Ends::layers),
     });
     server
 }
 
 fn call(
     plan: &Plan,
+    tls: Option<&Arc<Ends>>,
     wires: &[Wire],
     callers: &Callers,
     began: Instant,
@@ -233,13 +268,11 @@ fn call(
     peers
         .map(|((peer, wire), i)| {
             let from = address(port(i));
-            tokio::spawn(peer::live(
-                peer.clone(),
-                callers.clone(),
-                wire.clone(),
-                from,
-                began,
-            ))
+            let (peer, callers, wire) = (peer.clone(), callers.clone(), wire.clone());
+            match tls.cloned() {
+                Some(tls) => tokio::spawn(tls.live(i.into(), peer, callers, wire, from, began)),
+                None => tokio::spawn(peer::live(peer, callers, wire, from, began)),
+            }
         })
         .collect()
 }
