@@ -39,11 +39,13 @@ struct Layers {
     clients: Vec<TlsClient>,
 }
 
-/// Signatures of Ed25519 always have the same length, so that a world replays.
+/// Signatures of Ed25519 always have the same length, and so has the certificate, so that a world replays.
 static LAYERS: LazyLock<Layers> = LazyLock::new(|| {
     let names: Vec<String> = (0..PEERS_MAX).map(name).collect();
     let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).expect("a key");
-    let made = CertificateParams::new(names).and_then(|params| params.self_signed(&key));
+    let mut params = CertificateParams::new(names).expect("names");
+    params.serial_number = Some(1_u64.into());
+    let made = params.self_signed(&key);
     let files = tempfile::tempdir().expect("a folder");
     let (certificate, key_file) = (files.path().join("cert.pem"), files.path().join("key.pem"));
     fs::write(&certificate, made.expect("a certificate").pem()).expect("a file");

@@ -4,8 +4,6 @@
 mod check;
 mod ends;
 
-use std::time::Duration;
-
 pub(super) use self::{check::check_peer, ends::Ends};
 use super::{
     bug::Bug, chance::Chance, check_replay, check_worlds, find_bugs, plan::Plan,
@@ -15,17 +13,18 @@ use super::{
 /// Bytes in flight with which a handshake takes its time, and not all of it.
 const BUFFER: usize = 600;
 
-/// Draws a plan as for other worlds, with a limit for handshakes. Most of its networks have room for a handshake.
+/// Draws a plan as for other worlds, with a limit for handshakes, and more often with a stop amid it all. Most of its
+/// networks have room for a handshake.
 pub(super) fn plan(seed: u64) -> Plan {
     let mut plan = Plan::draw(seed);
     let mut chance = Chance::new(seed.rotate_left(32));
     plan.limits.handshake_timeout = chance.ms(500..=10_000);
+    if chance.once_in(2) {
+        plan.stop_at = chance.ms(0..=3000);
+    }
     for peer in &mut plan.peers {
         if !chance.once_in(8) {
             peer.weather.buffer += BUFFER;
-        }
-        if chance.once_in(2) {
-            peer.calls_at += Duration::from_millis(1);
         }
     }
     plan
