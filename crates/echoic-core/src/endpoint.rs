@@ -12,7 +12,7 @@ use std::{
     path::PathBuf,
 };
 
-pub use parse::EndpointError;
+pub use parse::{EndpointError, InvalidOption};
 
 /// An address to listen on or to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,21 +1,14 @@
 //! Opens the layers over an accepted connection (TLS), in the conversation's own task and within a deadline.
 
-use std::{
-    future::poll_fn,
-    io::{self, IoSlice},
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{future::poll_fn, io, sync::Arc, time::Duration};
 
 use echoic_core::{
     ending::CloseReason,
-    endpoint::Shape,
     event::{Opened, TlsInfo},
 };
 use echoic_recorder::{Journal, wall_clock_now};
-use echoic_wire::{Link, ServerLayer, TlsError, Transport};
-use tokio::{select, sync::oneshot};
+use echoic_wire::{Link, ServerLayer, TlsError, lend};
+use tokio::select;
 
 use crate::{
     drain::{Drain, poll_sockets_once_more},
@@ -53,9 +46,9 @@ pub(crate) async fn open(
     timers: &Timers,
     drain: &Drain,
 ) -> Result<Link, NotOpened> {
-    let (lent, mut returned) = Lent::new(link);
+    let (lent, mut returned) = lend(link);
     let handshakes = async {
-        let mut link = Link::layered(Box::new(lent));
+        let mut link = lent;
         for layer in layers {
             link = layer.accept(link).await?;
         }
@@ -88,77 +81,6 @@ pub(crate) async fn open(
 pub(crate) fn record(mut journal: Journal, opened: Opened, reason: CloseReason) {
     journal.record_opened(opened);
     journal.record_ended(wall_clock_now(), Tally::default().ending(reason));
-}
-
-/// A link that is given back when it is dropped. A layer that fails drops the link below it; closing that link with
-/// unread bytes would reset the connection, and a TLS alert on its way would be lost.
-#[derive(Debug)]
-struct Lent {
-    /// `None` only during drop.
-    link: Option<Link>,
-    back: Option<oneshot::Sender<Link>>,
-}
-
-impl Lent {
-    fn new(link: Link) -> (Self, oneshot::Receiver<Link>) {
-        let (back, returned) = oneshot::channel();
-        let (link, back) = (Some(link), Some(back));
-        (Self { link, back }, returned)
-    }
-
-    fn link(&self) -> &Link {
-        self.link.as_ref().expect("invariant: not yet dropped")
-    }
-
-    fn link_mut(&mut self) -> &mut Link {
-        self.link.as_mut().expect("invariant: not yet dropped")
-    }
-}
-
-impl Drop for Lent {
-    fn drop(&mut self) {
-        if let (Some(back), Some(link)) = (self.back.take(), self.link.take()) {
-            let _ = back.send(link); // the receiver is gone once the layers are open
-        }
-    }
-}
-
-impl Transport for Lent {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.link_mut().poll_read(cx, buffer)
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.link_mut().poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        &mut self,
-        cx: &mut Context<'_>,
-        parts: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.link_mut().poll_write_vectored(cx, parts)
-    }
-
-    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.link_mut().poll_finish(cx)
-    }
-
-    fn abort(&mut self) {
-        self.link_mut().abort();
-    }
-
-    fn lower(&self) -> Option<&Link> {
-        Some(self.link())
-    }
-
-    fn shape(&self) -> Shape {
-        self.link().shape()
-    }
-
-    fn closes_on_drop(&self) -> bool {
-        self.link().closes_on_drop()
-    }
 }
 
 #[cfg(test)]

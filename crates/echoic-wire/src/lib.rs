@@ -12,6 +12,7 @@ mod dial;
 mod explain;
 pub mod eyeballs;
 mod inherited;
+mod lent;
 mod link;
 mod listen;
 mod options;
@@ -37,6 +38,7 @@ pub use datagram::{
 pub use dial::{DialError, DialOptions, Dialled, FailedAttempt, OtherSocketType, dial};
 pub use explain::{Call, CallInC, Explain};
 pub use inherited::inherited_fds;
+pub use lent::lend;
 pub use link::Link;
 pub use listen::{Accept, Incoming, ListenError, Listener, listen};
 pub use options::ListenOptions;

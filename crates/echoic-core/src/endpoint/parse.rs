@@ -143,19 +143,33 @@ fn service_with_argument(text: &str, is_name: impl Fn(&str) -> bool) -> Option<&
 
 fn parse_located(text: &str) -> Result<Located, Why> {
     let (address, options) = text.split_once('?').unwrap_or((text, ""));
-    let mut pairs = Vec::new();
-    for pair in options.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let value = decode(value).filter(|_| pair.contains('=') && !name.is_empty());
-        pairs.push((
-            name.to_owned(),
-            value.ok_or_else(|| Why::Option(pair.to_owned()))?,
-        ));
-    }
+    let options: Result<Options, InvalidOption> = options.parse();
+    let options = options.map_err(|InvalidOption(pair)| Why::Option(pair))?;
     Ok(Located {
         endpoint: parse_endpoint(address)?,
-        options: Options(pairs),
+        options,
     })
+}
+
+/// Error of a part of [`Options`] that is no `name=value`.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("invalid option {}: expected name=value", quoted(.0))]
+pub struct InvalidOption(String);
+
+impl FromStr for Options {
+    type Err = InvalidOption;
+
+    /// Parses what follows `?`.
+    fn from_str(text: &str) -> Result<Self, InvalidOption> {
+        let mut pairs = Vec::new();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = decode(value).filter(|_| pair.contains('=') && !name.is_empty());
+            let value = value.ok_or_else(|| InvalidOption(pair.to_owned()))?;
+            pairs.push((name.to_owned(), value));
+        }
+        Ok(Self(pairs))
+    }
 }
 
 /// Decodes `%XX` to bytes; `None` if it is malformed or the result is not UTF-8.

@@ -37,9 +37,9 @@ const DECODE_ERROR: [u8; 7] = [21, 3, 1, 0, 2, 2, 50];
 
 const HTTP_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     Content-Type: text/plain; charset=utf-8\r\n\
-    Content-Length: 54\r\n\
+    Content-Length: 67\r\n\
     Connection: close\r\n\r\n\
-    This port speaks TLS, and the request was plain HTTP.\n";
+    This port speaks TLS, and the request was plain HTTP: use https://\n";
 
 /// Reads the `ClientHello`.
 ///

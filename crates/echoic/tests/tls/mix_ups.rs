@@ -74,7 +74,7 @@ fn http_on_a_tls_port_is_answered_by_400() {
     );
     assert_eq!(
         ran.good(),
-        "This port speaks TLS, and the request was plain HTTP.\n400"
+        "This port speaks TLS, and the request was plain HTTP: use https://\n400"
     );
     let request: Vec<&[u8]> = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".chunks(1).collect();
     let cut = answer(port, &request);
