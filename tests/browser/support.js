@@ -43,7 +43,7 @@ export async function until(check, what, within = SOON) {
 
 /** A running `echoic serve` with its console. */
 export class Server {
-  /** @param {string[]} endpoints @param {{folder?: string, console?: string, args?: string[]}} [options] */
+  /** @param {string[]} endpoints @param {{folder?: string, console?: string, args?: string[], env?: Record<string, string>}} [options] */
   static async start(endpoints, options = {}) {
     const server = new Server();
     server.ownFolder = options.folder === undefined;
@@ -51,7 +51,7 @@ export class Server {
     server.store = path.join(server.folder, "echoic.db");
     const args = ["serve", "--json", "--store", server.store, "--console", options.console ?? "127.0.0.1:0", ...(options.args ?? []), ...endpoints];
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("ECHOIC_")));
-    server.process = spawn(program, args, { env: { ...env, ECHOIC_TOKEN: TOKEN }, stdio: ["ignore", "pipe", "pipe"], cwd: server.folder });
+    server.process = spawn(program, args, { env: { ...env, ECHOIC_TOKEN: TOKEN, ...options.env }, stdio: ["ignore", "pipe", "pipe"], cwd: server.folder });
     server.process.stderr.on("data", (data) => (server.errors += data));
     server.ended = new Promise((resolve) => server.process.on("exit", resolve));
     readline.createInterface({ input: server.process.stdout }).on("line", (line) => server.events.push(JSON.parse(line)));
@@ -186,21 +186,31 @@ export class Watched {
 }
 
 /**
- * Opens the console in a browser of its own: no cookie, no settings.
+ * Opens the page in a browser of its own: no cookie, no settings. Certificates of tests are accepted.
  * @param {Server} server
- * @param {import("playwright-core").BrowserContextOptions & {at?: string}} [options] `at`: address of a screen, `#/live`
+ * @param {import("playwright-core").BrowserContextOptions} [options]
  */
-export async function openConsole(server, options = {}) {
+export async function openPage(server, options = {}) {
   browser ??= await launch();
-  const { at, ...rest } = options;
-  const context = await browser.newContext({ viewport: SIZES[0], ...rest });
+  const context = await browser.newContext({ viewport: SIZES[0], ignoreHTTPSErrors: true, ...options });
   context.setDefaultTimeout(SOON);
   const page = await context.newPage();
   const watched = new Watched(page, server.origin);
   await page.goto(server.url);
-  if (at) await page.goto(`${server.origin}/${at}`);
-  await page.locator("#state", { hasText: "live" }).waitFor();
   return { context, page, watched, close: () => context.close() };
+}
+
+/**
+ * Opens the console in a browser of its own, and waits until it is live.
+ * @param {Server} server
+ * @param {import("playwright-core").BrowserContextOptions & {at?: string}} [options] `at`: address of a screen, `#/live`
+ */
+export async function openConsole(server, options = {}) {
+  const { at, ...rest } = options;
+  const opened = await openPage(server, rest);
+  if (at) await opened.page.goto(`${server.origin}/${at}`);
+  await opened.page.locator("#state", { hasText: "live" }).waitFor();
+  return opened;
 }
 
 const axeSource = () => readFileSync(path.join(root, "tests/browser/node_modules/axe-core/axe.min.js"), "utf8");

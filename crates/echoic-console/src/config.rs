@@ -1,12 +1,21 @@
 //! What a console is created with.
 
-use crate::token::Token;
+use std::sync::Arc;
+
+use echoic_wire::TlsServer;
+
+use crate::{password::Password, token::Token};
 
 /// Configuration of a console.
 #[derive(Clone, Debug)]
 pub struct ConsoleConfig {
     /// The secret that every request but those of the open routes must present.
     pub token: Token,
+    /// What people log in with, in place of the token. Scripts may use either.
+    pub password: Option<Password>,
+    /// TLS over each connection, with a certificate. `None` serves plain HTTP, which is for loopback alone. To have it read again, the
+    /// program looks after it ([`TlsServer::reload`]).
+    pub tls: Option<Arc<TlsServer>>,
     /// Whether nothing may be sent, closed, paused or labelled.
     pub readonly: bool,
     /// Version of the program.

@@ -7,7 +7,7 @@ use echoic_recorder::{Recorder, wall_clock_now};
 use tokio::net::TcpListener;
 
 use crate::{
-    config::ConsoleConfig, cookie::SessionCookie, guard::Hosts, hub::Hub, login::LoginLimit,
+    config::ConsoleConfig, cookie::SessionCookie, hosts::Hosts, hub::Hub, login::LoginLimit,
     routes::Waiters, series::SeriesCache, serve::serve, state::App,
 };
 
@@ -64,8 +64,8 @@ impl Console {
         let app = Arc::new(App {
             hub: Hub::new(&self.store, self.recorder.as_ref(), self.control.as_ref()),
             series: SeriesCache::new(self.recorder.is_some()),
-            hosts: Hosts::new(bound),
-            cookie: SessionCookie::new(bound.port(), &self.config.token),
+            hosts: Hosts::new(bound, self.config.tls.clone()),
+            cookie: SessionCookie::new(bound.port(), &self.config),
             logins: LoginLimit::default(),
             waiters: Waiters::default(),
             instance,

@@ -2,68 +2,47 @@
 //!
 //! A page of another origin can make a browser send requests to a console on loopback, also with the console's cookie from a
 //! page on another port, and it can have a host name of its own resolve to 127.0.0.1 (DNS rebinding). So a request must name the
-//! console's own host, come from its own origin or from no page at all, and carry the token or the cookie that a
-//! login sets. Only [`is_open`] routes need neither; they carry no recorded data.
+//! console's own host, come from its own origin or from no page at all, and carry the token, the password or the cookie that a
+//! login sets. Only [`is_open`] routes need none; they carry no recorded data.
 
-use std::{net::SocketAddr, time::Instant};
+use std::time::Instant;
 
 use axum::http::{HeaderMap, HeaderName, Method, Uri, header, request::Parts};
 
-use crate::{login::Caller, problem::Problem, state::App};
+use base64::{Engine, prelude::BASE64_STANDARD};
+
+use crate::{
+    hosts::{Hosts, ReachedAt},
+    login::Caller,
+    password::Password,
+    problem::Problem,
+    state::App,
+};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
-
-/// The values of Host that a console accepts: those of the address it is bound to.
-#[derive(Debug)]
-pub(crate) struct Hosts {
-    names: Vec<String>,
-}
-
-impl Hosts {
-    pub(crate) fn new(bound: SocketAddr) -> Self {
-        let port = bound.port();
-        let mut names = Vec::new();
-        for host in ["127.0.0.1", "localhost", "[::1]"] {
-            names.push(format!("{host}:{port}"));
-            // Browsers leave out the default port.
-            if port == 80 {
-                names.push(host.to_owned());
-            }
-        }
-        if !names.contains(&bound.to_string()) && !bound.ip().is_unspecified() {
-            names.push(bound.to_string());
-        }
-        Self { names }
-    }
-}
 
 /// How a request shows that it may.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Credential {
-    Bearer,
+    /// The token or the password in the header Authorization, which no page of another origin can send.
+    Header,
     Cookie,
 }
 
-/// Checks a request, and returns whether it has the token or the cookie. An error is the answer.
+/// Checks a request, and returns whether it has the token, the password or the cookie. An error is the answer.
 pub(crate) fn check(parts: &Parts, app: &App) -> Result<bool, Problem> {
-    let host = host(&parts.headers, &parts.uri, &app.hosts)?;
-    let has_origin = origin(&parts.headers, host)?;
+    let host = host(parts, &app.hosts)?;
+    let has_origin = origin(&parts.headers, &app.hosts, host)?;
     let same_site = fetch_site(&parts.headers)?;
     let credential = authenticate(&parts.headers, app);
     if is_open(&parts.method, &parts.uri) {
+        // No password is looked at here: the answer is the same, but how long the connection lasts would tell a right one.
         return Ok(credential.is_some());
     }
-    let Some(by) = credential else {
-        // The cookie is not counted: a page that outlives its server sends an old one, and no one guesses 256 bits.
-        if parts.headers.contains_key(header::AUTHORIZATION)
-            && let Some(caller) = parts.extensions.get::<Caller>()
-            && let Err(left) = app.logins.add_failure(*caller, Instant::now())
-        {
-            return Err(Problem::too_many_wrong_tokens(left));
-        }
-        return Err(Problem::forbidden(
-            "the token is missing or wrong: open the URL that echoic printed, or send \"Authorization: Bearer TOKEN\"",
-        ));
+    let by = match (credential, basic(&parts.headers), &app.config.password) {
+        (Some(by), ..) => by,
+        (None, Some(candidate), Some(password)) => by_password(parts, app, password, &candidate)?,
+        _ => return Err(unknown(parts, app)),
     };
     let is_safe = matches!(parts.method, Method::GET | Method::HEAD);
     if by == Credential::Cookie && !is_safe && !has_origin && !same_site {
@@ -76,6 +55,42 @@ pub(crate) fn check(parts: &Parts, app: &App) -> Result<bool, Problem> {
         return Err(Problem::not_found("there is nothing at this path"));
     }
     Ok(true)
+}
+
+/// Compares a password, unless its address has failed too often.
+fn by_password(
+    parts: &Parts,
+    app: &App,
+    password: &Password,
+    candidate: &[u8],
+) -> Result<Credential, Problem> {
+    let Some(caller) = parts.extensions.get::<Caller>() else {
+        return Err(Problem::forbidden("the client has no address"));
+    };
+    let is_right = || password.matches(candidate);
+    match app.logins.attempt(*caller, Instant::now(), is_right) {
+        Ok(true) => Ok(Credential::Header),
+        Ok(false) => Err(Problem::forbidden("the password is wrong").needing("password")),
+        Err(left) => Err(Problem::too_many_wrong_passwords(left)),
+    }
+}
+
+/// Returns the answer to a request without a credential that is right.
+fn unknown(parts: &Parts, app: &App) -> Problem {
+    // The cookie is not counted: a page that outlives its server sends an old one, and no one guesses 256 bits.
+    if parts.headers.contains_key(header::AUTHORIZATION)
+        && let Some(caller) = parts.extensions.get::<Caller>()
+        && let Err(left) = app.logins.add_failure(*caller, Instant::now())
+    {
+        return Problem::too_many_wrong_tokens(left);
+    }
+    if app.config.password.is_some() {
+        let detail = "log in on the page; a script sends the password as \"Authorization: Basic\" with any user name, or the token \
+                      as \"Authorization: Bearer TOKEN\"";
+        return Problem::forbidden(detail).needing("password");
+    }
+    let detail = "the token is missing or wrong: open the URL that echoic printed, or send \"Authorization: Bearer TOKEN\"";
+    Problem::forbidden(detail).needing("token")
 }
 
 /// Whether a route needs no token. The path is compared as it was sent: another spelling of it is another path.
@@ -102,24 +117,26 @@ fn is_canonical(uri: &Uri) -> bool {
 }
 
 /// Returns the host of the request, if it is one of ours.
-fn host<'a>(headers: &'a HeaderMap, uri: &Uri, hosts: &Hosts) -> Result<&'a str, Problem> {
-    let host = one(headers, &header::HOST)?.unwrap_or_default();
-    let is_ours = hosts.names.iter().any(|name| name == host);
-    let is_same = uri.authority().is_none_or(|named| named.as_str() == host);
+fn host<'a>(parts: &'a Parts, hosts: &Hosts) -> Result<&'a str, Problem> {
+    let host = one(&parts.headers, &header::HOST)?.unwrap_or_default();
+    let is_ours = hosts.accept(host, parts.extensions.get::<ReachedAt>().copied());
+    let named = parts.uri.authority();
+    let is_same = named.is_none_or(|named| named.as_str() == host);
     if is_ours && is_same {
         return Ok(host);
     }
     Err(Problem::forbidden(format!(
-        "the Host of the request is none of this console's: use http://{}",
-        hosts.names[0]
+        "the Host of the request is none of this console's: use {}{}",
+        hosts.scheme(),
+        hosts.example()
     )))
 }
 
 /// Returns whether the request has an Origin. An error if that is not the console itself.
-fn origin(headers: &HeaderMap, host: &str) -> Result<bool, Problem> {
+fn origin(headers: &HeaderMap, hosts: &Hosts, host: &str) -> Result<bool, Problem> {
     match one(headers, &header::ORIGIN)? {
         None => Ok(false),
-        Some(origin) if origin.strip_prefix("http://") == Some(host) => Ok(true),
+        Some(origin) if origin.strip_prefix(hosts.scheme()) == Some(host) => Ok(true),
         Some(_) => Err(Problem::forbidden(
             "the Origin of the request is another one than this console",
         )),
@@ -137,6 +154,7 @@ fn fetch_site(headers: &HeaderMap) -> Result<bool, Problem> {
     }
 }
 
+/// Returns how a request shows that it may, but by a password.
 fn authenticate(headers: &HeaderMap, app: &App) -> Option<Credential> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let bearer = value.as_bytes().strip_prefix(b"Bearer ")?;
@@ -144,9 +162,21 @@ fn authenticate(headers: &HeaderMap, app: &App) -> Option<Credential> {
             .config
             .token
             .matches(bearer)
-            .then_some(Credential::Bearer);
+            .then_some(Credential::Header);
     }
     app.cookie.is_in(headers).then_some(Credential::Cookie)
+}
+
+/// Returns the password of `Authorization: Basic` (RFC 7617), whatever the user name.
+fn basic(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, pair) = value.split_at_checked("Basic ".len())?;
+    if !scheme.eq_ignore_ascii_case(b"Basic ") {
+        return None;
+    }
+    let pair = BASE64_STANDARD.decode(pair.trim_ascii()).ok()?;
+    let colon = pair.iter().position(|byte| *byte == b':')?;
+    Some(pair[colon + 1..].to_vec())
 }
 
 /// Returns the value of a header that may be there once.

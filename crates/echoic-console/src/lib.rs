@@ -10,11 +10,14 @@ mod console;
 mod cookie;
 mod extract;
 mod guard;
+mod handshake;
 mod headers;
+mod hosts;
 mod hub;
 mod json;
 mod login;
 mod params;
+mod password;
 mod problem;
 mod range;
 mod routes;
@@ -29,6 +32,8 @@ mod token;
 
 pub use config::{ConsoleConfig, Limit, StoreDescription};
 pub use console::Console;
+pub use handshake::tls_server;
+pub use password::{InvalidPassword, Password};
 pub use token::{InvalidToken, Token};
 
 #[cfg(doctest)]

@@ -1,4 +1,5 @@
-//! The limit of wrong tokens, by address and for all together. A request with the right token is never refused.
+//! The limit of wrong tokens and passwords, by address and for all together. A request with the right token is never refused; a
+//! password is not looked at while its address has too many failures.
 
 use std::{
     collections::HashMap,
@@ -7,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Failures of one address within [`WINDOW`] after which its wrong tokens are answered with the time to wait.
+/// Failures of one address within [`WINDOW`] after which its wrong tokens, and all its passwords, are answered with the time to wait.
 const FAILURES_MAX: u32 = 10;
 
 /// Failures of all addresses within [`WINDOW`]. It also bounds the table of addresses: what is refused is not counted.
@@ -20,7 +21,7 @@ const WINDOW: Duration = Duration::from_mins(1);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Caller(pub(crate) IpAddr);
 
-/// Counts wrong tokens.
+/// Counts wrong tokens and passwords.
 #[derive(Debug, Default)]
 pub(crate) struct LoginLimit(Mutex<Failures>);
 
@@ -40,6 +41,17 @@ struct Count {
 impl LoginLimit {
     /// Counts a failure, or returns how long to wait if there were too many.
     pub(crate) fn add_failure(&self, caller: Caller, now: Instant) -> Result<(), Duration> {
+        self.attempt(caller, now, || false).map(drop)
+    }
+
+    /// Returns whether an attempt succeeds, by `is_right`, and counts it if not; or how long to wait if there were too many failures:
+    /// then `is_right` is not asked. Attempts are made one after the other, so that many at once are not more than the limit.
+    pub(crate) fn attempt(
+        &self,
+        caller: Caller,
+        now: Instant,
+        is_right: impl FnOnce() -> bool,
+    ) -> Result<bool, Duration> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counts
             .by_address
@@ -54,9 +66,12 @@ impl LoginLimit {
         if let Some(left) = refused {
             return Err(left);
         }
+        if is_right() {
+            return Ok(true);
+        }
         counts.of_all = Some(Count::next(counts.of_all, now));
         counts.by_address.insert(source, Count::next(own, now));
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -113,6 +128,24 @@ mod tests {
         assert!(limit.add_failure(mapped, after(10)).is_err());
         assert_eq!(limit.add_failure(other, after(10)), Ok(()));
         assert_eq!(limit.add_failure(one, after(60)), Ok(()));
+    }
+
+    #[test]
+    fn attempt_beyond_the_limit_is_not_compared_and_a_right_one_not_counted() {
+        let limit = LoginLimit::default();
+        let now = Instant::now();
+        let one = caller("192.0.2.1");
+        for _ in 0..100 {
+            assert_eq!(limit.attempt(one, now, || true), Ok(true));
+        }
+        assert!(limit.0.lock().unwrap().by_address.is_empty());
+        for _ in 0..10 {
+            assert_eq!(limit.attempt(one, now, || false), Ok(false));
+        }
+        let refused = limit.attempt(one, now, || panic!("it is compared"));
+        assert_eq!(refused, Err(WINDOW));
+        let other = caller("192.0.2.2");
+        assert_eq!(limit.attempt(other, now, || true), Ok(true));
     }
 
     #[test]

@@ -33,6 +33,10 @@ pub(crate) struct Problem {
     /// Seconds to wait, for the header Retry-After.
     #[serde(skip)]
     retry_after: Option<u64>,
+    /// What a request must show: `token`, or `password` (which the page then asks for).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    needs: Option<&'static str>,
     /// Position of a mistake in a filter, in characters from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -51,6 +55,7 @@ impl Problem {
             status: status.as_u16(),
             detail: detail.into(),
             retry_after: None,
+            needs: None,
             column: None,
             suggestion: None,
         }
@@ -66,6 +71,24 @@ impl Problem {
 
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    /// With what a request must show.
+    pub(crate) fn needing(self, secret: &'static str) -> Self {
+        Self {
+            needs: Some(secret),
+            ..self
+        }
+    }
+
+    /// Of too many wrong passwords, with the time until the next one is looked at.
+    pub(crate) fn too_many_wrong_passwords(left: Duration) -> Self {
+        let seconds = left.as_secs() + 1;
+        let detail = format!("too many wrong passwords: try again in {seconds} s");
+        Self {
+            retry_after: Some(seconds),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, detail)
+        }
     }
 
     /// Of too many wrong tokens, with the time until the next one is looked at.

@@ -46,16 +46,21 @@ use crate::{problem::Problem, state::App};
 )]
 struct Document;
 
-/// Every operation needs the token, but for those that say otherwise.
+/// Every operation needs the token or the password, but for those that say otherwise.
 struct Security;
 
 impl Modify for Security {
     fn modify(&self, document: &mut openapi::OpenApi) {
-        let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
         let components = document.components.get_or_insert_default();
-        components.add_security_scheme("token", bearer);
-        let needed = SecurityRequirement::new("token", Vec::<String>::new());
-        document.security = Some(vec![needed]);
+        let schemes = [
+            ("token", HttpAuthScheme::Bearer),
+            ("password", HttpAuthScheme::Basic),
+        ];
+        let either = schemes.map(|(name, scheme)| {
+            components.add_security_scheme(name, SecurityScheme::Http(Http::new(scheme)));
+            SecurityRequirement::new(name, Vec::<String>::new())
+        });
+        document.security = Some(either.into());
     }
 }
 

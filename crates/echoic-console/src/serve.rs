@@ -1,4 +1,4 @@
-//! Serves HTTP/1.1 on a listener, within bounds.
+//! Serves HTTP/1.1 on a listener, plain or over TLS, within bounds.
 
 use std::{cell::OnceCell, convert::Infallible, io, sync::Arc, time::Duration};
 
@@ -8,6 +8,7 @@ use axum::{
     http::{Request, StatusCode},
     response::{IntoResponse, Response},
 };
+use echoic_wire::Link;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -19,7 +20,8 @@ use tokio::{
 use tower::ServiceExt;
 
 use crate::{
-    guard, headers,
+    guard, handshake, headers,
+    hosts::ReachedAt,
     login::Caller,
     problem::Problem,
     routes,
@@ -28,7 +30,7 @@ use crate::{
     strangers::{Connection, End, Strangers},
 };
 
-/// Most connections at a time. A new one takes the place of the oldest that has not shown the token; if all have, it waits in the
+/// Most connections at a time, those included whose handshake of TLS is not done. A new one takes the place of the oldest that has not shown the token; if all have, it waits in the
 /// backlog.
 const CONNECTIONS_MAX: usize = 256;
 
@@ -108,18 +110,28 @@ async fn connection(
     mut stopped: watch::Receiver<bool>,
 ) {
     let peer = Arc::new(peer);
+    let reached = stream.local_addr().ok();
+    let reached = reached.map(|at| ReachedAt(at.ip().to_canonical()));
+    let is_tls = app.config.tls.is_some();
+    let Some(link) = opened(&app, Link::tcp(stream, None), &peer, &mut stopped).await else {
+        return;
+    };
     let of_requests = Arc::clone(&peer);
     let respond = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(caller);
+        if let Some(reached) = reached {
+            request.extensions_mut().insert(reached);
+        }
         let (app, router, peer) = (Arc::clone(&app), router.clone(), Arc::clone(&of_requests));
         async move { Ok::<_, Infallible>(respond(&app, router, &peer, request).await) }
     });
-    let _ = stream.set_nodelay(true);
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(StallGuard::new(stream)), respond);
+        // Under TLS the parts of an answer are copied together, into one record.
+        .writev(!is_tls)
+        .serve_connection(TokioIo::new(StallGuard::new(link)), respond);
     let mut served = std::pin::pin!(served);
     let ended = tokio::select! {
         ended = &mut served => ended,
@@ -140,6 +152,23 @@ async fn connection(
     }
 }
 
+/// Returns the connection as HTTP uses it: after the handshake, with TLS. `None` if it ends before.
+async fn opened(
+    app: &App,
+    link: Link,
+    peer: &Connection,
+    stopped: &mut watch::Receiver<bool>,
+) -> Option<Link> {
+    let Some(tls) = &app.config.tls else {
+        return Some(link);
+    };
+    tokio::select! {
+        opened = handshake::open(tls, link) => opened,
+        _ = peer.must_end() => None,
+        _ = stopped.wait_for(|stopped| *stopped) => None,
+    }
+}
+
 /// Answers one request: the guard first, then the routes.
 async fn respond(
     app: &App,
@@ -148,6 +177,8 @@ async fn respond(
     request: Request<Incoming>,
 ) -> Response {
     let (parts, body) = request.into_parts();
+    let reached = parts.extensions.get::<ReachedAt>().copied();
+    let is_remote_tls = app.hosts.is_remote_tls(&parts.headers, reached);
     let mut response = match guard::check(&parts, app) {
         Err(problem) => problem.into_response(),
         Ok(has_token) => {
@@ -167,6 +198,6 @@ async fn respond(
             }
         }
     };
-    headers::add(response.headers_mut());
+    headers::add(response.headers_mut(), is_remote_tls);
     response
 }

@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
+use echoic_wire::Link;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Instant, Sleep, sleep},
 };
 
@@ -19,15 +19,15 @@ const TAKEN_WITHIN: Duration = Duration::from_mins(1);
 /// A connection whose writes fail once the peer has taken nothing for [`TAKEN_WITHIN`], so that a peer that does not read holds
 /// neither memory nor a connection for ever.
 pub(crate) struct StallGuard {
-    stream: TcpStream,
+    link: Link,
     deadline: Pin<Box<Sleep>>,
     is_waiting: bool,
 }
 
 impl StallGuard {
-    pub(crate) fn new(stream: TcpStream) -> Self {
+    pub(crate) fn new(link: Link) -> Self {
         Self {
-            stream,
+            link,
             deadline: Box::pin(sleep(TAKEN_WITHIN)),
             is_waiting: false,
         }
@@ -57,7 +57,7 @@ impl AsyncRead for StallGuard {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        AsyncRead::poll_read(Pin::new(&mut self.link), cx, buffer)
     }
 }
 
@@ -67,7 +67,7 @@ impl AsyncWrite for StallGuard {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        let written = AsyncWrite::poll_write(Pin::new(&mut self.link), cx, bytes);
         self.checked(cx, written)
     }
 
@@ -76,26 +76,29 @@ impl AsyncWrite for StallGuard {
         cx: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, parts);
+        let written = AsyncWrite::poll_write_vectored(Pin::new(&mut self.link), cx, parts);
         self.checked(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.link.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(&mut self.link).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut self.link).poll_shutdown(cx)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::{io::AsyncWriteExt, net::TcpListener};
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpStream},
+    };
 
     use super::*;
 
@@ -105,7 +108,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).await;
         let (stream, _) = listener.accept().await.unwrap();
-        let mut guard = StallGuard::new(stream);
+        let mut guard = StallGuard::new(Link::tcp(stream, None));
         let started = Instant::now();
         let chunk = vec![0; 1 << 20];
         let error = loop {

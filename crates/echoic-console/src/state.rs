@@ -6,7 +6,7 @@ use echoic_core::{control::Control, event::Micros, store::Store};
 use echoic_recorder::Recorder;
 
 use crate::{
-    config::ConsoleConfig, cookie::SessionCookie, guard::Hosts, hub::Hub, login::LoginLimit,
+    config::ConsoleConfig, cookie::SessionCookie, hosts::Hosts, hub::Hub, login::LoginLimit,
     routes::Waiters, series::SeriesCache,
 };
 

@@ -1,4 +1,4 @@
-//! Connections that have not shown the token: each has a few seconds, and the oldest gives way to a new one.
+//! Connections that have not shown the token or the password: each has a few seconds, and the oldest gives way to a new one.
 //!
 //! Anyone on this host can connect. Without this, those who do and send nothing, or ask for the open routes again and again, could
 //! have all connections of the console.
@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{sync::Notify, time::timeout};
 
-/// Time of a connection until a request on it has shown the token.
+/// Time of a connection until a request on it has shown the token; with TLS, as much before that for its handshake.
 pub(crate) const SHOWN_WITHIN: Duration = Duration::from_secs(5);
 
 /// The connections that have not shown the token, oldest first.

@@ -1,24 +1,26 @@
-//! The web console: its socket, its token and its URL; and `echoic console`, which serves it alone.
+//! The web console: its socket, its certificate, its secrets and its URL; and `echoic console`, which serves it alone.
 
 mod address;
 mod browser;
 mod command;
 mod listener;
 mod secret;
+mod url;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use echoic_console::{Console, ConsoleConfig, Limit, StoreDescription};
+use echoic_console::{Console, ConsoleConfig, Limit, StoreDescription, tls_server};
 use echoic_core::{control::Control, store::Store, view::EventJson, view::JSON_VERSION};
 use echoic_recorder::Recorder;
-use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle, time::timeout};
+use echoic_wire::TlsServer;
+use tokio::{net::TcpListener, select, sync::oneshot, task::JoinHandle, time::timeout};
 
 pub(crate) use self::{address::ConsoleChoice, command::run, secret::beside as token_file};
 use self::{
-    address::DEFAULT_PORT,
-    secret::{Audience, Disclosure, Secret},
+    address::{ConsoleAddress, DEFAULT_PORT, tunnel},
+    secret::{Audience, Disclosure, PASSWORD, Secret},
 };
-use crate::{cli::ConsoleOptions, exit::CliError, store_url::StoreUrl, term};
+use crate::{certificates, cli::ConsoleOptions, exit::CliError, store_url::StoreUrl, term};
 
 /// Time at the stop for open requests of the console to end.
 const STOP_WITHIN: Duration = Duration::from_millis(500);
@@ -27,6 +29,7 @@ const STOP_WITHIN: Duration = Duration::from_millis(500);
 pub(crate) struct ConsolePlan {
     /// The address that was asked for.
     at: Option<SocketAddr>,
+    tls: Option<Arc<TlsServer>>,
     secret: Secret,
     opens_browser: bool,
     pub(crate) readonly: bool,
@@ -35,7 +38,7 @@ pub(crate) struct ConsolePlan {
 impl ConsolePlan {
     /// Checks the options. `None` if there is to be no console.
     pub(crate) fn new(options: &ConsoleOptions) -> Result<Option<Self>, CliError> {
-        let at = match options.console {
+        let at = match &options.console {
             Some(ConsoleChoice::Off) if options.open => {
                 let why = "--open opens the console, and --console off has none: omit one of them";
                 return Err(CliError::usage(why));
@@ -44,9 +47,26 @@ impl ConsolePlan {
             Some(ConsoleChoice::At(at)) => Some(at),
             None => None,
         };
+        let secret = Secret::from_env()?;
+        if let Some(at) = at.filter(|at| at.is_beyond_loopback() && secret.password.is_none()) {
+            let port = at.socket().port();
+            return Err(CliError::usage(format!(
+                "--console: beyond loopback the console needs a password: set {PASSWORD}, 8 characters or more; or {}",
+                tunnel(port)
+            )));
+        }
+        let tls = match at.and_then(ConsoleAddress::tls) {
+            Some(files) => {
+                let server = tls_server(files.certificate.clone(), files.key.clone());
+                let server = server.map_err(|error| CliError::usage(format!("--console: {error}")));
+                Some(Arc::new(server?))
+            }
+            None => None,
+        };
         Ok(Some(Self {
-            at,
-            secret: Secret::from_env()?,
+            at: at.map(ConsoleAddress::socket),
+            tls,
+            secret,
             opens_browser: options.open,
             readonly: options.console_readonly,
         }))
@@ -62,6 +82,7 @@ impl ConsolePlan {
 pub(crate) struct OpenConsole {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Arc<TlsServer>>,
     secret: Secret,
     disclosure: Disclosure,
     opens_browser: bool,
@@ -114,6 +135,7 @@ impl OpenConsole {
         Ok(Ok(Self {
             address: opened.local_addr().map_err(CliError::system)?,
             listener: opened,
+            tls: plan.tls.clone(),
             secret: plan.secret.clone(),
             disclosure,
             opens_browser: plan.opens_browser,
@@ -129,7 +151,13 @@ impl OpenConsole {
 
     /// The URL without the token.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/", self.address)
+        match &self.tls {
+            None => format!("http://{}/", self.address),
+            Some(tls) => {
+                let names = tls.certificate().names;
+                format!("https://{}/", url::authority(self.address, &names))
+            }
+        }
     }
 
     fn url_with_token(&self) -> String {
@@ -140,7 +168,8 @@ impl OpenConsole {
     pub(crate) fn announce(&self, quiet: bool) {
         let text = match &self.disclosure {
             Disclosure::Printed => self.url_with_token(),
-            _ if quiet => return,
+            _ if quiet && !self.is_explicit => return,
+            Disclosure::Password => format!("{}, with the password of {PASSWORD}", self.url()),
             Disclosure::Given => format!("{}, with the token of ECHOIC_TOKEN", self.url()),
             Disclosure::File(file) => {
                 format!("{}, its token is in {}", self.url(), file.path().display())
@@ -152,17 +181,21 @@ impl OpenConsole {
             format!(" (port {DEFAULT_PORT} is in use)")
         };
         term::note(&format!("console on {text}{moved}"));
+        if let Some(tls) = &self.tls {
+            certificates::announce(&"the console", tls);
+        }
     }
 
-    /// Returns the event of `--json`. Its URL has the token if an option named the address: then a script asked for it.
+    /// Returns the event of `--json`. Its URL has the token if an option named the address, since then a script asked for it, unless
+    /// there is a password.
     pub(crate) fn event(&self) -> EventJson<'static> {
         let token_file = match &self.disclosure {
             Disclosure::File(file) => Some(file.path().to_string_lossy().into_owned()),
-            Disclosure::Printed | Disclosure::Given => None,
+            Disclosure::Password | Disclosure::Printed | Disclosure::Given => None,
         };
         EventJson::Console {
             v: JSON_VERSION,
-            url: if self.is_explicit {
+            url: if self.is_explicit && !matches!(self.disclosure, Disclosure::Password) {
                 self.url_with_token()
             } else {
                 self.url()
@@ -172,17 +205,20 @@ impl OpenConsole {
     }
 
     /// Starts to serve.
-    pub(crate) fn serve(self, backing: Backing) -> RunningConsole {
+    pub(crate) fn serve(self, backing: Backing, quiet: bool) -> RunningConsole {
         let (stop, stopped) = oneshot::channel::<()>();
         if self.opens_browser {
-            let named = match &self.disclosure {
-                Disclosure::Printed => self.url_with_token(),
-                Disclosure::Given | Disclosure::File(_) => self.url(),
+            let (opened, named) = match &self.disclosure {
+                Disclosure::Password => (self.url(), self.url()),
+                Disclosure::Printed => (self.url_with_token(), self.url_with_token()),
+                Disclosure::Given | Disclosure::File(_) => (self.url_with_token(), self.url()),
             };
-            browser::open(&self.url_with_token(), named);
+            browser::open(&opened, named);
         }
         let config = ConsoleConfig {
             token: self.secret.token,
+            password: self.secret.password,
+            tls: self.tls.clone(),
             readonly: self.readonly,
             version: env!("CARGO_PKG_VERSION"),
             store: backing.description,
@@ -190,11 +226,20 @@ impl OpenConsole {
         };
         let console = Console::new(config, backing.store, backing.recorder, backing.control);
         let listener = self.listener;
+        let watched = self
+            .tls
+            .into_iter()
+            .map(|tls| ("the console".to_owned(), tls));
         RunningConsole {
             serving: tokio::spawn(async move {
                 let stop = async { _ = stopped.await };
-                if let Err(error) = console.serve(listener, stop).await {
-                    tracing::error!("the console ended: {error}");
+                select! {
+                    served = console.serve(listener, stop) => {
+                        if let Err(error) = served {
+                            tracing::error!("the console ended: {error}");
+                        }
+                    }
+                    () = certificates::watch(watched.collect(), quiet) => {}
                 }
             }),
             stop,

@@ -3,6 +3,7 @@
 //! Only this crate depends on all others, and only it reads a command line, prints, handles signals and ends the process.
 
 mod bench;
+mod certificates;
 mod cli;
 mod client_record;
 mod connect;

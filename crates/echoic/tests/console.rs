@@ -9,7 +9,12 @@
 mod beside;
 #[path = "console/calls.rs"]
 mod calls;
+#[allow(dead_code, reason = "made for the tests of TLS, which use all of it")]
+#[path = "tls/certs.rs"]
+mod certs;
 mod harness;
+#[path = "console/https.rs"]
+mod https;
 #[path = "console/keys.rs"]
 mod keys;
 #[path = "console/stop.rs"]

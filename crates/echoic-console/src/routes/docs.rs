@@ -44,7 +44,8 @@ const HEAD: &str = "\
 
 Every request needs the token, but for those that say otherwise: the header \"Authorization: Bearer TOKEN\". The token stands in
 the URL that `echoic serve` prints (after #t=), or is what ECHOIC_TOKEN says. A request without it is answered 403. In the
-examples, $URL is http://127.0.0.1:PORT and $TOKEN the token.
+examples, $URL is http://127.0.0.1:PORT and $TOKEN the token. A console with a password (ECHOIC_PASSWORD) also takes that, as
+\"Authorization: Basic\" with any user name; one with TLS has an https URL.
 
 Times are microseconds since the Unix epoch (t_us), durations are nanoseconds (lat_ns). An unknown parameter or key is an error.
 Errors are JSON: {\"type\", \"title\", \"status\", \"detail\"}, and for a mistake in a filter its \"column\" and a \"suggestion\".

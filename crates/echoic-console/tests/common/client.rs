@@ -1,7 +1,9 @@
 //! A client of HTTP/1.1 that sends what it is told, also what is wrong.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
+use echoic_core::endpoint::{Host, HostPort};
+use echoic_wire::{ClientLayer, Link, TlsClient, TlsClientOptions};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream},
@@ -15,6 +17,8 @@ const DEADLINE: Duration = Duration::from_mins(1);
 pub(crate) struct Client {
     pub(crate) address: SocketAddr,
     pub(crate) token: String,
+    /// The certificate of the server, for TLS.
+    pub(crate) ca: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -71,6 +75,7 @@ impl Client {
         Self {
             address,
             token: token.to_owned(),
+            ca: None,
         }
     }
 
@@ -95,9 +100,33 @@ impl Client {
         let mut all = vec![host.as_str(), "Connection: close"];
         all.extend(headers);
         let raw = raw(method, target, &all, body);
-        let mut connection = Connection::new(self.address).await;
+        let mut connection = self.connect().await;
         connection.send(raw.as_bytes()).await;
         connection.receive(method).await
+    }
+
+    /// Opens a connection, over TLS if the server speaks it.
+    pub(crate) async fn connect(&self) -> Connection {
+        let stream = TcpStream::connect(self.address).await.unwrap();
+        let link = self.open(Link::tcp(stream, None), &[]).await.unwrap();
+        Connection::over(link)
+    }
+
+    /// Does the handshake of TLS with these application protocols over a link, if the server speaks TLS.
+    pub(crate) async fn open(&self, link: Link, alpn: &[&str]) -> io::Result<Link> {
+        let Some(ca) = self.ca.clone() else {
+            return Ok(link);
+        };
+        let at = HostPort {
+            host: Host::Name("localhost".to_owned()),
+            port: self.address.port(),
+        };
+        let options = TlsClientOptions {
+            ca: Some(ca),
+            alpn: alpn.iter().map(|name| (*name).to_owned()).collect(),
+            ..TlsClientOptions::default()
+        };
+        TlsClient::new(&at, &options).unwrap().connect(link).await
     }
 }
 
@@ -117,11 +146,22 @@ pub(crate) fn raw(method: &str, target: &str, headers: &[&str], body: Option<&st
 }
 
 /// A connection for several requests.
-pub(crate) struct Connection(BufStream<TcpStream>);
+pub(crate) struct Connection(BufStream<Link>);
 
 impl Connection {
     pub(crate) async fn new(address: SocketAddr) -> Self {
-        Self(BufStream::new(TcpStream::connect(address).await.unwrap()))
+        let stream = TcpStream::connect(address).await.unwrap();
+        Self::over(Link::tcp(stream, None))
+    }
+
+    pub(crate) fn over(link: Link) -> Self {
+        Self(BufStream::new(link))
+    }
+
+    /// Whether the server ends it, without another answer.
+    pub(crate) async fn ends(&mut self) -> bool {
+        let ended = timeout(DEADLINE, self.0.read(&mut [0])).await;
+        !matches!(ended, Ok(Ok(1..)) | Err(_))
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {

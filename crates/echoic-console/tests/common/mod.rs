@@ -6,9 +6,15 @@
 pub(crate) mod client;
 pub(crate) mod stream;
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
-use echoic_console::{Console, ConsoleConfig, Limit, StoreDescription, Token};
+use echoic_console::{Console, ConsoleConfig, Limit, StoreDescription, Token, tls_server};
 use echoic_core::{
     control::{
         Call, CallReply, CallResult, CloseHow, Control, ControlError, EndpointId, EndpointStatus,
@@ -27,6 +33,8 @@ use echoic_recorder::{Recorder, RecorderOptions, wall_clock_now};
 use echoic_server::{EndpointConfig, Server, ServerControl};
 use echoic_service::NamedService;
 use echoic_store::{MemoryStore, SqliteStore};
+use echoic_wire::TlsServer;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -38,6 +46,22 @@ use tokio::{
 use self::client::{Client, Reply};
 
 pub(crate) const TOKEN: &str = "a-token-of-the-tests";
+
+/// The names of the certificate of a console with TLS.
+pub(crate) const NAMES: [&str; 4] = [
+    "localhost",
+    "127.0.0.1",
+    "console.example",
+    "*.wild.example",
+];
+
+/// Writes a certificate for these names, and its key.
+pub(crate) fn write_certificate([certificate, key]: &[PathBuf; 2], names: &[&str]) {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
+    fs::write(certificate, cert.pem()).unwrap();
+    fs::write(key, signing_key.serialize_pem()).unwrap();
+}
 
 /// Kinds of stores that the tests run with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +76,8 @@ pub(crate) struct Site {
     pub(crate) endpoint: SocketAddr,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) client: Client,
+    /// What the console speaks TLS with, and the files of its certificate.
+    pub(crate) tls: Option<(Arc<TlsServer>, [PathBuf; 2])>,
     stops: Vec<oneshot::Sender<()>>,
     tasks: Vec<JoinHandle<()>>,
     _folder: tempfile::TempDir,
@@ -64,6 +90,9 @@ pub(crate) struct Options {
     pub(crate) readonly: bool,
     /// Whether the console is in the process of the server.
     pub(crate) owns: bool,
+    /// Whether it speaks TLS, with a certificate for [`NAMES`].
+    pub(crate) tls: bool,
+    pub(crate) password: Option<&'static str>,
 }
 
 impl Options {
@@ -72,6 +101,8 @@ impl Options {
             kind,
             readonly: false,
             owns: true,
+            tls: false,
+            password: None,
         }
     }
 }
@@ -216,6 +247,8 @@ pub(crate) fn batch(conversation: ConversationId, exchanges: u64) -> Batch {
 pub(crate) fn config(readonly: bool) -> ConsoleConfig {
     ConsoleConfig {
         token: TOKEN.parse::<Token>().unwrap(),
+        password: None,
+        tls: None,
         readonly,
         version: "0.1.0",
         store: StoreDescription {
@@ -269,12 +302,18 @@ impl Site {
         } else {
             (None, None)
         };
-        let console = Console::new(
-            self::config(options.readonly),
-            Arc::clone(&store),
-            recorder,
-            control,
-        );
+        let tls = options.tls.then(|| {
+            let files = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+            write_certificate(&files, &NAMES);
+            let [certificate, key] = files.clone();
+            (Arc::new(tls_server(certificate, key).unwrap()), files)
+        });
+        let config = ConsoleConfig {
+            password: options.password.map(|password| password.parse().unwrap()),
+            tls: tls.as_ref().map(|(tls, _)| Arc::clone(tls)),
+            ..self::config(options.readonly)
+        };
+        let console = Console::new(config, Arc::clone(&store), recorder, control);
         let (stop_console, console_stopped) = oneshot::channel::<()>();
         tasks.push(tokio::spawn(async move {
             let stop = async {
@@ -286,7 +325,13 @@ impl Site {
             console: address,
             endpoint,
             store,
-            client: Client::new(address, TOKEN),
+            client: Client {
+                ca: tls
+                    .as_ref()
+                    .map(|(_, [certificate, _])| certificate.clone()),
+                ..Client::new(address, TOKEN)
+            },
+            tls,
             stops: vec![stop_console, stop_server],
             tasks,
             _folder: folder,

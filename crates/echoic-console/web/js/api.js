@@ -17,10 +17,14 @@ export class ApiError extends Error {
   }
 }
 
-/** Called when the console no longer knows this browser. @type {() => void} */
-let onLocked = () => {};
+/** What the console wants to see. @typedef {"token" | "password"} Secret */
 
-/** @param {() => void} fn */
+/** Called when the console does not know this browser, with whether it did before. @type {(needs: Secret, again: boolean) => void} */
+let onLocked = () => {};
+/** Whether the console has known this browser. */
+let wasKnown = false;
+
+/** @param {(needs: Secret, again: boolean) => void} fn */
 export function whenLocked(fn) {
   onLocked = fn;
 }
@@ -59,11 +63,19 @@ async function request(method, path, query, body, signal) {
   }
   const response = await fetch(url(path, query), init);
   if (response.ok) {
+    wasKnown ||= path !== "/session";
     const text = await response.text();
     return text ? JSON.parse(text) : null;
   }
-  if ((response.status === 401 || response.status === 403) && path !== "/session") onLocked();
-  throw new ApiError(response.status, await problemOf(response));
+  const problem = await problemOf(response);
+  if (problem.needs && path !== "/session") onLocked(problem.needs, wasKnown);
+  throw new ApiError(response.status, problem);
+}
+
+/** Returns what the console wants to see, if it does not know this browser. @returns {Promise<Secret | null>} */
+export async function neededSecret() {
+  const response = await fetch(url("/info"), { credentials: "same-origin" });
+  return response.ok ? null : ((await problemOf(response)).needs ?? null);
 }
 
 export const api = {

@@ -15,7 +15,7 @@ import { register, startKeys } from "./keys.js";
 import { current, go, href, setParams } from "./router.js";
 import { SCREENS } from "./screens.js";
 import { offerSend } from "./send.js";
-import { askForToken, openSession } from "./session.js";
+import { askAgain, openSession } from "./session.js";
 import { stream } from "./stream.js";
 
 /** @typedef {import("./types.js").Info} Info */
@@ -159,7 +159,7 @@ function followStream() {
   let instance = "";
   stream.subscribe("state", () => {
     showState();
-    if (stream.state.state === "locked") void askForToken("echoic was started again, with another token.");
+    if (stream.state.state === "locked") void askAgain();
   });
   stream.subscribe("hello", (/** @type {import("./types.js").Hello} */ hello) => {
     if (version && version !== hello.version) location.reload();

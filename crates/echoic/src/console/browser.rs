@@ -6,6 +6,7 @@ use std::{
     thread,
 };
 
+use super::secret::PASSWORD;
 use crate::term;
 
 /// What opens a URL with the user's browser (xdg-utils).
@@ -15,6 +16,7 @@ const OPENER: &str = "xdg-open";
 pub(super) fn open(url: &str, named: String) {
     let spawned = Command::new(OPENER)
         .arg(url)
+        .env_remove(PASSWORD)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

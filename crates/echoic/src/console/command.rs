@@ -65,13 +65,14 @@ async fn serve(args: &ConsoleArgs, plan: &ConsolePlan) -> CommandResult {
     if !args.quiet {
         term::note(&format!("reading {}", args.store));
     }
-    let mut console = console.serve(Backing {
+    let backing = Backing {
         store,
         recorder: None,
         control,
         description: describe(&args.store),
         limits: Vec::new(),
-    });
+    };
+    let mut console = console.serve(backing, args.quiet);
     select! {
         () = signals.first() => {}
         () = console.ended() => return Err(CliError::system("the console has ended by itself")),

@@ -1,31 +1,40 @@
-//! The token of the console: where it comes from, and how its user learns it.
+//! The token and the password of the console: where they come from, and how its user learns the token.
 
 use std::{
-    env, fs,
+    env,
+    fmt::Display,
+    fs,
     io::{self, Write},
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
-use echoic_console::Token;
+use echoic_console::{Password, Token};
 use tempfile::NamedTempFile;
 
 use crate::{exit::CliError, runtime_directory, store_url::StoreUrl, term};
 
 /// The environment variable that fixes the token.
-const VARIABLE: &str = "ECHOIC_TOKEN";
+const TOKEN: &str = "ECHOIC_TOKEN";
 
-/// The token of a console.
+/// The environment variable that sets the password. No option does: others see the arguments of a process.
+pub(super) const PASSWORD: &str = "ECHOIC_PASSWORD";
+
+/// The token of a console, and its password if it has one.
 #[derive(Clone)]
 pub(super) struct Secret {
     pub(super) token: Token,
     /// The user has chosen it.
     is_given: bool,
+    /// What people log in with, in place of the token.
+    pub(super) password: Option<Password>,
 }
 
 impl Secret {
-    /// Takes the token from the environment, or makes a new one.
+    /// Takes both from the environment. Without a token there it makes a new one.
     pub(super) fn from_env() -> Result<Self, CliError> {
-        let Some(given) = env::var_os(VARIABLE) else {
+        let password = given::<Password>(PASSWORD)?;
+        let Some(token) = given(TOKEN)? else {
             let token = Token::random();
             let token = token.map_err(|error| {
                 CliError::system(format!("the system has no random numbers: {error}"))
@@ -33,20 +42,34 @@ impl Secret {
             return Ok(Self {
                 token,
                 is_given: false,
+                password,
             });
         };
-        // The error does not quote it: it may be most of a secret.
-        let token = given.to_string_lossy().parse();
-        let token = token.map_err(|error| CliError::usage(format!("{VARIABLE}: {error}")))?;
         Ok(Self {
             token,
             is_given: true,
+            password,
         })
+    }
+}
+
+/// Returns the secret in a variable, if it is set. The error does not quote it: it may be most of a secret.
+fn given<T: FromStr<Err: Display>>(variable: &str) -> Result<Option<T>, CliError> {
+    let Some(text) = env::var_os(variable) else {
+        return Ok(None);
+    };
+    let secret = text.to_str().map(str::parse);
+    match secret {
+        Some(Ok(secret)) => Ok(Some(secret)),
+        Some(Err(error)) => Err(CliError::usage(format!("{variable}: {error}"))),
+        None => Err(CliError::usage(format!("{variable}: expected UTF-8"))),
     }
 }
 
 /// How the user learns the token.
 pub(super) enum Disclosure {
+    /// Not at all: the user has a password, which no output shows.
+    Password,
     /// The URL that is printed has it.
     Printed,
     /// The user gave it.
@@ -63,13 +86,16 @@ pub(super) struct Audience {
 }
 
 impl Disclosure {
-    /// Decides it. A token is printed where a person reads it, or where a script asked for it; in a log it would stay for all
+    /// Decides it. With a password nobody needs the token. Otherwise it is printed where a person reads it, or where a script asked for it; in a log it would stay for all
     /// who may read the log. An error if there is no place for a file.
     pub(super) fn of(
         secret: &Secret,
         audience: &Audience,
         own_file: Option<PathBuf>,
     ) -> Result<Self, String> {
+        if secret.password.is_some() {
+            return Ok(Self::Password);
+        }
         let is_read = term::is_stderr_on_terminal() && !audience.quiet;
         if audience.is_explicit || is_read {
             return Ok(Self::Printed);

@@ -30,7 +30,7 @@ pub(super) fn start(
     recorder: Recorder,
     control: Arc<dyn Control>,
 ) -> RunningConsole {
-    console.serve(Backing {
+    let backing = Backing {
         store,
         recorder: Some(recorder),
         control: Some(control),
@@ -45,5 +45,6 @@ pub(super) fn start(
             &plan.recorder,
             &plan.retention_text,
         ),
-    })
+    };
+    console.serve(backing, plan.show.quiet)
 }

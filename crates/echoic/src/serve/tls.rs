@@ -6,23 +6,13 @@ mod throw_away;
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use echoic_core::{endpoint::Endpoint, view::CertificateJson};
-use echoic_wire::{ServerLayer, TlsServer, TlsServerOptions, TlsVersion, key_log_file};
-use jiff::Timestamp;
-use tokio::time::sleep;
+use echoic_wire::{ServerLayer, TlsServer, TlsServerOptions, TlsVersion};
 
 use self::throw_away::ThrowAway;
-use crate::{
-    exit::CliError,
-    store_url::StoreUrl,
-    term::{self, sanitize},
-};
-
-/// Interval between two looks at the files of certificates.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+use crate::{certificates, exit::CliError, store_url::StoreUrl, term};
 
 /// The options of a TLS endpoint.
 #[derive(Debug, Default)]
@@ -159,19 +149,7 @@ impl TlsEndpoints {
             ));
         }
         for (_, endpoint, server) in &self.servers {
-            let certificate = server.certificate();
-            if certificate.not_after < Timestamp::now().as_second() {
-                term::note(&format!(
-                    "{endpoint}: its certificate has expired ({}): clients will refuse it",
-                    server.options().certificate.display()
-                ));
-            }
-        }
-        if let (false, Some(file)) = (self.servers.is_empty(), key_log_file()) {
-            term::note(&format!(
-                "SSLKEYLOGFILE is set: the keys of TLS connections are written to {}; who has it can read what was sent",
-                sanitize(file.display())
-            ));
+            certificates::announce(endpoint, server);
         }
     }
 
@@ -182,28 +160,8 @@ impl TlsEndpoints {
 
     /// Returns a task that reads certificates again when their files change, until it is dropped.
     pub(super) fn watch(&self, quiet: bool) -> impl Future<Output = ()> + Send + use<> {
-        let servers = self.servers.clone();
-        async move {
-            loop {
-                sleep(LOOK_EVERY).await;
-                for (_, endpoint, server) in &servers {
-                    reload(endpoint, server, quiet);
-                }
-            }
-        }
+        let named = self.servers.iter();
+        let named = named.map(|(_, endpoint, server)| (endpoint.to_string(), Arc::clone(server)));
+        certificates::watch(named.collect(), quiet)
     }
-}
-
-fn reload(endpoint: &Endpoint, server: &TlsServer, quiet: bool) {
-    let text = match server.reload() {
-        Some(Ok(certificate)) if !quiet => format!(
-            "{endpoint}: new certificate for new connections: {} (SHA-256 {})",
-            certificate.subject, certificate.sha256
-        ),
-        Some(Err(error)) => {
-            format!("{endpoint}: the new certificate cannot be used, the old one stays: {error}")
-        }
-        None | Some(Ok(_)) => return,
-    };
-    term::note(&sanitize(text));
 }
