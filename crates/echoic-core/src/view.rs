@@ -96,7 +96,7 @@ pub enum EventJson<'a> {
     Console {
         /// [`JSON_VERSION`].
         v: u32,
-        /// Its URL; with the token if the command line names its address.
+        /// Its URL; with the token if the command line names its address, unless there is a password.
         url: String,
         /// The file that has the token, if there is one.
         #[serde(skip_serializing_if = "Option::is_none")]

@@ -78,6 +78,7 @@ before both, and what does not apply to an endpoint is ignored there:
   ECHOIC_RETENTION   --retention of serve and keep
   ECHOIC_CONSOLE     --console of serve and console
   ECHOIC_TOKEN       the token of the console, 16 characters or more
+  ECHOIC_PASSWORD    its password, 8 characters or more: the page asks for it
   ECHOIC_LOG         what echoic logs about itself: debug, echoic_server=trace
 
 Exit codes:

@@ -9,7 +9,8 @@ use crate::{console::ConsoleChoice, store_url::StoreUrl};
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Console")]
 pub(crate) struct ConsoleOptions {
-    /// Serve the web console here, on loopback, and print its URL [default: 127.0.0.1:8007, or the next free port]
+    /// Serve the web console here, and print its URL; beyond loopback with `?cert=FILE&key=FILE` and `ECHOIC_PASSWORD` [default:
+    /// 127.0.0.1:8007, or the next free port]
     #[arg(
         long,
         value_name = "ADDR|off",
@@ -40,12 +41,16 @@ allows reading only.
 The URL has a token, without which nothing is shown. ECHOIC_TOKEN sets it (16
 characters or more); else each start has a new one. It is printed on a terminal,
 and with --console ADDR; else it is written to a file for you alone, which is
-named.
+named. With ECHOIC_PASSWORD (8 characters or more) the page asks for that
+instead, and no URL has a secret. Beyond loopback --console needs it, and a
+certificate for TLS.
 
 Examples:
   echoic console                         of echoic.db
   echoic console --store talk.db --open  show talk.db in the browser
   echoic console --console 127.0.0.1:0   at any free port
+  echoic console --console '*:8007?cert=chain.pem&key=key.pem'
+                                         for other machines, by ECHOIC_PASSWORD
   echoic console --store postgres://db/echoic --on nats://nats.example:4222
                                          with control of servers elsewhere
 
