@@ -158,12 +158,6 @@ impl Connection {
         Self(BufStream::new(link))
     }
 
-    /// Whether the server ends it, without another answer.
-    pub(crate) async fn ends(&mut self) -> bool {
-        let ended = timeout(DEADLINE, self.0.read(&mut [0])).await;
-        !matches!(ended, Ok(Ok(1..)) | Err(_))
-    }
-
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         self.0.write_all(bytes).await.unwrap();
         self.0.flush().await.unwrap();

@@ -95,8 +95,11 @@ pub(super) async fn run(plan: CallPlan, recorder: &Recorder) -> Result<CallResul
     let dialled = dial(&plan.endpoint, &options).await;
     let dialled = dialled.map_err(|error| ControlError::Failed(error.to_string()))?;
     // Nothing is sent yet.
-    let reaches = |console| matches!(dialled.peer, Address::Net(peer) if is_same(peer, console));
-    if plan.never.is_some_and(reaches) {
+    let (peer, local) = (&dialled.peer, dialled.link.local());
+    if plan
+        .never
+        .is_some_and(|console| reaches(peer, local, console))
+    {
         return Err(refused());
     }
     let identify = identify.map(|identify| identify.start(dialled.link.local()));
@@ -179,7 +182,18 @@ fn is_console(endpoint: &Endpoint, console: SocketAddr) -> bool {
 /// Whether a connection to `peer` reaches the console: also by the unspecified address, which means loopback to Linux.
 fn is_same(peer: SocketAddr, console: SocketAddr) -> bool {
     let ip = peer.ip().to_canonical();
-    peer.port() == console.port() && (ip == console.ip() || ip.is_unspecified())
+    let is_on_every = console.ip().is_unspecified();
+    let is_ours = ip == console.ip() || ip.is_unspecified() || is_on_every && ip.is_loopback();
+    peer.port() == console.port() && is_ours
+}
+
+/// Whether an open connection is one to the console. Both ends have the same address if that is this machine's.
+fn reaches(peer: &Address, local: Option<Address>, console: SocketAddr) -> bool {
+    let (Address::Net(peer), Some(Address::Net(local))) = (peer, local) else {
+        return false;
+    };
+    let is_ours = console.ip().is_unspecified() && peer.ip() == local.ip();
+    is_same(*peer, console) || is_ours && peer.port() == console.port()
 }
 
 /// What to send, and when.

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::UdpSocket,
     os::unix::fs::PermissionsExt,
     path::Path,
     process::{Child, Stdio},
@@ -15,7 +16,9 @@ use super::{
     certs::{Ca, Valid},
     serve_in,
 };
-use crate::harness::{Home, Lines, Ran, SOON, Serve, kill, run, signal, tool, until, wait_for_end};
+use crate::harness::{
+    Home, Lines, Ran, SOON, Serve, free_port, kill, run, signal, tool, until, wait_for_end,
+};
 
 const PASSWORD: &str = "größer: als acht";
 const FILES: &str = "cert=server.pem&key=server.key";
@@ -249,6 +252,40 @@ fn certificate_of_the_console_is_read_again() {
     until("the new certificate is presented", || {
         curl(&home, &[&live], "").code == Some(0)
     });
+}
+
+#[test]
+fn call_never_goes_to_a_console_on_every_address() {
+    let home = home();
+    let port = free_port();
+    let at = format!("*:{port}?{FILES}");
+    let mut targets = ["localhost", "127.0.0.1", "127.0.0.9", "0.0.0.0"]
+        .map(str::to_owned)
+        .to_vec();
+    // Another address of this machine, if it has one: that which packets to elsewhere would come from. None is sent.
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    if socket.connect("192.0.2.1:9").is_ok() {
+        targets.push(socket.local_addr().unwrap().ip().to_string());
+    }
+    for target in &mut targets {
+        *target = format!("{target}:{port}");
+    }
+    let mut args = vec!["upper=:0", "--json", "--console", &at];
+    for target in &targets {
+        args.extend(["--console-send", target]);
+    }
+    let serve = serve_in(&home, &args, &[("ECHOIC_PASSWORD", PASSWORD)]);
+    url_of(&serve);
+    let user = format!("user = \"me:{PASSWORD}\"\n");
+    for (number, target) in (1..).zip(&targets) {
+        let call = json!({ "target": number, "messages": [{ "text": "GET / HTTP/1.1\r\n\r\n" }] });
+        fs::write(home.path().join("call.json"), call.to_string()).unwrap();
+        let url = format!("https://localhost:{port}/api/v1/send");
+        let kind = "Content-Type: application/json";
+        let (body, status) = fetched(curl(&home, &["-H", kind, "-d", "@call.json", &url], &user));
+        assert_eq!(status, 400, "{target}: {body}");
+        assert!(body.contains("the console itself"), "{target}: {body}");
+    }
 }
 
 /// `echoic console`, killed at the end.
