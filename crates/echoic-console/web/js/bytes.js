@@ -2,7 +2,7 @@
  * Bytes of peers: decoded, escaped, and as hexadecimal digits. Nothing here becomes markup.
  * @module
  */
-import { el } from "./dom.js";
+import { el, setData } from "./dom.js";
 
 /** @typedef {import("./types.js").Bytes} Bytes */
 /** A part of escaped text: plain characters, or a sign that stands for a byte or a hidden character. @typedef {{text: string, sign: boolean}} Piece */
@@ -13,6 +13,9 @@ import { el } from "./dom.js";
  */
 const HIDDEN =
   /\u034f|[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\p{Noncharacter_Code_Point}\u115f\u1160\u3164\uffa0\u17b4\u17b5\u180e\u{e0000}-\u{e00ff}\u{e01f0}-\u{e0fff}]|[\u180b-\u180d\u180f]|[\u{e0100}-\u{e01ef}]/u;
+
+/** Hidden characters in a row; as a group, so that a division of text keeps them. */
+const HIDDEN_RUN = new RegExp(`((?:${HIDDEN.source})+)`, "u");
 
 /** Decodes base64. @param {string} text @returns {Uint8Array} */
 export function fromBase64(text) {
@@ -47,24 +50,11 @@ export function signOf(c) {
  * @returns {Piece[]}
  */
 export function escapeText(text, limit = Number.POSITIVE_INFINITY) {
-  /** @type {Piece[]} */
-  const pieces = [];
-  let plain = "";
-  let taken = 0;
-  for (const c of text) {
-    if (taken++ >= limit) break;
-    if (!HIDDEN.test(c)) {
-      plain += c;
-      continue;
-    }
-    if (plain) pieces.push({ text: plain, sign: false });
-    plain = "";
-    const last = pieces.at(-1);
-    if (last?.sign) last.text += signOf(c);
-    else pieces.push({ text: signOf(c), sign: true });
-  }
-  if (plain) pieces.push({ text: plain, sign: false });
-  return pieces;
+  const looked = text.length > limit ? Array.from(text.slice(0, 2 * limit)).slice(0, limit).join("") : text;
+  return looked.split(HIDDEN_RUN).flatMap((part, at) => {
+    if (part === "") return [];
+    return [at % 2 === 0 ? { text: part, sign: false } : { text: Array.from(part, signOf).join(""), sign: true }];
+  });
 }
 
 /** Returns hexadecimal digits in pairs. @param {Uint8Array} bytes @param {number} [limit] */
@@ -102,22 +92,39 @@ export function visible(text) {
   return escapeText(text).map((piece) => piece.text).join("");
 }
 
+/** Makes the children of a line those that `pieceNodes` would create; what is there is filled anew. @param {Element} line @param {Piece[]} pieces */
+function setPieces(line, pieces) {
+  for (const [at, { text, sign }] of pieces.entries()) {
+    const there = line.childNodes[at];
+    if (there && sign === there instanceof Element) setData(/** @type {Text} */ (sign ? there.firstChild : there), text);
+    else line.insertBefore(sign ? el("i", {}, text) : document.createTextNode(text), there ?? null);
+  }
+  while (line.childNodes.length > pieces.length) line.lastChild?.remove();
+}
+
 /**
- * Creates a preview in one line: text with signs, or the first bytes in hex if they are not text.
- * @param {Bytes} bytes @param {number} [chars] most characters
- * @returns {HTMLElement}
+ * Shows a preview in one line: text with signs, or the first bytes in hex if they are not text.
+ * @param {Element} line @param {Bytes} bytes @param {number} [chars] most characters
  */
-export function preview(bytes, chars = 160) {
-  const line = el("span", { class: "bytes" });
+export function showPreview(line, bytes, chars = 160) {
+  /** @type {Piece[]} */
+  let pieces;
   let shown;
   if (bytes.text !== undefined) {
-    line.append(...pieceNodes(escapeText(bytes.text, chars)));
+    pieces = escapeText(bytes.text, chars);
     shown = bytes.text.length <= chars;
   } else {
     const array = toArray(bytes);
-    line.append(hexPairs(array, Math.ceil(chars / 3)));
+    pieces = [{ text: hexPairs(array, Math.ceil(chars / 3)), sign: false }];
     shown = array.length * 3 <= chars;
   }
-  if (bytes.cut || !shown) line.append(el("i", {}, "…"));
+  if (bytes.cut || !shown) pieces.push({ text: "…", sign: true });
+  setPieces(line, pieces);
+}
+
+/** Creates a preview in one line. @param {Bytes} bytes @returns {HTMLElement} */
+export function preview(bytes) {
+  const line = el("span", { class: "bytes" });
+  showPreview(line, bytes);
   return line;
 }

@@ -70,6 +70,17 @@ export function setText(node, text) {
   if (node.textContent !== value) node.textContent = value;
 }
 
+/** Sets the text of a text node, if it differs. @param {Text} node @param {string} text */
+export function setData(node, text) {
+  if (node.data !== text) node.data = text;
+}
+
+/** Sets an attribute, if it differs; null removes it. @param {Element} node @param {string} name @param {string | number | null} value */
+export function setAttribute(node, name, value) {
+  if (value === null) node.removeAttribute(name);
+  else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, String(value));
+}
+
 /**
  * Returns the element with this id.
  * @param {string} id @returns {HTMLElement}

@@ -56,6 +56,8 @@ export function takesText(target) {
 function actsOn(target, key) {
   if (!(target instanceof HTMLElement)) return false;
   const button = target.closest("button, summary, input");
+  // Enter does nothing to a box: it opens the row that was marked.
+  if (key === "Enter" && target.matches("[type='checkbox']")) return false;
   return (key === " " && !!button) || (key === "Enter" && !!(button ?? target.closest("a")));
 }
 

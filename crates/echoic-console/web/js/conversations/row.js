@@ -3,10 +3,11 @@
  * @module
  */
 import { visible } from "../bytes.js";
-import { el } from "../dom.js";
-import { bare, clock, count, dateTime, duration, isDatagram, size, wordLook } from "../format.js";
+import { el, fill, setAttribute, setData } from "../dom.js";
+import { bare, clock, count, dateTime, duration, size } from "../format.js";
 import { icon } from "../icons.js";
 import { href } from "../router.js";
+import { EndpointCell, TextCell, WordCell } from "../rows/cells.js";
 
 /** @typedef {import("../types.js").Conversation} Conversation */
 
@@ -26,37 +27,75 @@ export function lasted({ opened_us, ended_us }, now) {
   return us === 0 ? "0 ms" : duration(us * 1000);
 }
 
-/** @param {string} kind @param {number | null} bytes */
-function bytesCell(kind, bytes) {
-  if (bytes !== null) return el("span", { class: `num ${kind}`, role: "gridcell" }, size(bytes));
-  return el("span", { class: `num ${kind} dim`, role: "gridcell", title: "Known when it has ended" }, "–");
+/** What a row needs to know beside its conversation. @typedef {{isMarked: (conv: number) => boolean, now: () => number, q: () => string, mark: (conversation: Conversation) => void}} Around */
+
+/** An element that shows one conversation after another. */
+export class ConversationRow {
+  /** @param {Around} around `now` in µs */
+  constructor(around) {
+    this.around = around;
+    /** @type {Conversation | null} */
+    this.conversation = null;
+    this.box = el("input", { type: "checkbox", tabindex: -1, onchange: () => this.conversation && around.mark(this.conversation) });
+    this.id = document.createTextNode("");
+    this.link = el("a", { tabindex: -1 }, this.id);
+    this.seconds = document.createTextNode("");
+    this.ms = document.createTextNode("");
+    this.start = el("time", { class: "c-start", role: "gridcell" }, this.seconds, el("span", { class: "ms" }, this.ms));
+    this.lasted = new TextCell("num c-dur");
+    this.peer = new TextCell("mono c-peer");
+    this.endpoint = new EndpointCell();
+    this.service = new TextCell("c-svc");
+    this.exchanges = new TextCell("num c-n");
+    this.received = new TextCell("num c-in");
+    this.sent = new TextCell("num c-out");
+    this.end = new WordCell();
+    this.labels = el("span", { class: "c-tags", role: "gridcell" });
+    this.labelled = "";
+    const cell = (/** @type {string} */ kind, /** @type {Node} */ child) => el("span", { class: kind, role: "gridcell" }, child);
+    const { lasted, peer, endpoint, service, exchanges, received, sent, end } = this;
+    this.node = el("div", { class: "row", role: "row" }, cell("", this.box), cell("mono c-id", this.link), this.start,
+      ...[lasted, peer, endpoint, service, exchanges, received, sent, end].map(({ node }) => node), this.labels);
+  }
+
+  /** @param {Conversation} conversation */
+  show(conversation) {
+    const { conv, opened_us, peer, svc, exchanges, received, sent, state, reason, role } = conversation;
+    const { around } = this;
+    this.conversation = conversation;
+    const marked = around.isMarked(conv);
+    setAttribute(this.node, "aria-selected", String(marked));
+    setAttribute(this.box, "aria-label", `Mark c${conv}`);
+    this.box.checked = marked;
+    setData(this.id, `c${conv}`);
+    setAttribute(this.link, "href", href(`conversations/${conv}`, { q: around.q() }));
+    setAttribute(this.start, "title", dateTime(opened_us));
+    setData(this.seconds, clock(opened_us).slice(0, 8));
+    setData(this.ms, clock(opened_us).slice(8));
+    this.lasted.show(lasted(conversation, around.now()));
+    this.peer.show(bare(peer), peer);
+    this.endpoint.show(conversation);
+    this.service.show(role === "client" ? "client" : svc);
+    this.exchanges.show(count(exchanges));
+    showBytes(this.received, received);
+    showBytes(this.sent, sent);
+    this.end.show(state === "ended" ? (reason ?? state) : state);
+    this.#showLabels(conversation);
+  }
+
+  /** @param {Conversation} conversation */
+  #showLabels({ tags, note }) {
+    const labelled = JSON.stringify([tags, note]);
+    if (labelled === this.labelled) return;
+    this.labelled = labelled;
+    fill(this.labels, ...tags.map((tag) => el("span", { class: "tag" }, tag)),
+      note ? el("span", { class: "has-note", title: visible(note) }, icon("note"), el("span", { class: "sr" }, "has a note")) : null);
+  }
 }
 
-/**
- * @param {Conversation} conversation
- * @param {{marked: boolean, now: number, q: string, mark: (event: Event) => void}} options
- */
-export function conversationRow(conversation, { marked, now, q, mark }) {
-  const { conv, opened_us, peer, ep, proto, svc, exchanges, received, sent, state, reason, tags, note, role } = conversation;
-  const word = state === "ended" ? (reason ?? state) : state;
-  const look = wordLook(word);
-  const box = el("input", { type: "checkbox", tabindex: -1, "aria-label": `Mark c${conv}`, onchange: mark });
-  box.checked = marked;
-  const labels = [...tags.map((tag) => el("span", { class: "tag" }, tag)), note ? el("span", { class: "has-note", title: visible(note) }, icon("note"), el("span", { class: "sr" }, "has a note")) : null];
-  return el(
-    "div",
-    { class: "row", role: "row", "aria-selected": String(marked) },
-    el("span", { role: "gridcell" }, box),
-    el("span", { class: "mono c-id", role: "gridcell" }, el("a", { href: href(`conversations/${conv}`, { q }), tabindex: -1 }, `c${conv}`)),
-    el("time", { class: "c-start", role: "gridcell", title: dateTime(opened_us) }, clock(opened_us).slice(0, 8), el("span", { class: "ms" }, clock(opened_us).slice(8))),
-    el("span", { class: "num c-dur", role: "gridcell" }, lasted(conversation, now)),
-    el("span", { class: "mono c-peer", role: "gridcell", title: peer }, bare(peer)),
-    el("span", { class: "c-ep", role: "gridcell" }, el("span", { class: isDatagram(proto) ? "pill dgram" : "pill" }, ep)),
-    el("span", { class: "c-svc", role: "gridcell" }, role === "client" ? "client" : svc),
-    el("span", { class: "num c-n", role: "gridcell" }, count(exchanges)),
-    bytesCell("c-in", received),
-    bytesCell("c-out", sent),
-    el("span", { class: `out c-end ${look.kind}`, role: "gridcell" }, icon(look.icon), word),
-    el("span", { class: "c-tags", role: "gridcell" }, ...labels),
-  );
+/** @param {TextCell} cell @param {number | null} bytes */
+function showBytes(cell, bytes) {
+  const isKnown = bytes !== null;
+  cell.show(isKnown ? size(bytes) : "–", isKnown ? undefined : "Known when it has ended");
+  cell.node.classList.toggle("dim", !isKnown);
 }

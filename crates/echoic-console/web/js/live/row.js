@@ -2,10 +2,11 @@
  * The row of an exchange.
  * @module
  */
-import { preview } from "../bytes.js";
-import { el } from "../dom.js";
-import { clock, dateTime, duration, isDatagram, size, wordLook } from "../format.js";
+import { showPreview } from "../bytes.js";
+import { el, setData } from "../dom.js";
+import { clock, dateTime, duration, size } from "../format.js";
 import { icon } from "../icons.js";
+import { EndpointCell, TextCell, WordCell } from "../rows/cells.js";
 
 /** @typedef {import("../types.js").Exchange} Exchange */
 
@@ -17,25 +18,53 @@ export function exchangeHead() {
     head("", icon("right", "req"), "Request"), head("", icon("left", "rep"), "Reply"), head("num", "Latency"), head("", "Outcome"));
 }
 
-/** @param {import("../types.js").Bytes} bytes @param {"req" | "rep"} side @param {string} none */
-function message(bytes, side, none) {
-  if (bytes.len === 0) return el("span", { class: `msg m-${side}`, role: "gridcell" }, el("span", { class: "dim" }, none));
-  const word = el("span", { class: "sr" }, side === "req" ? "request " : "reply ");
-  return el("span", { class: `msg m-${side}`, role: "gridcell" }, icon(side === "req" ? "right" : "left", side), word, preview(bytes), el("small", {}, size(bytes.len)));
+/** The cell of a request or a reply. */
+class MessageCell {
+  /** @param {"req" | "rep"} side @param {string} none what stands there without a byte */
+  constructor(side, none) {
+    this.bytes = el("span", { class: "bytes" });
+    this.size = document.createTextNode("");
+    this.none = [el("span", { class: "dim" }, none)];
+    this.parts = [icon(side === "req" ? "right" : "left", side), el("span", { class: "sr" }, side === "req" ? "request " : "reply "), this.bytes,
+      el("small", {}, this.size)];
+    this.isEmpty = true;
+    this.node = el("span", { class: `msg m-${side}`, role: "gridcell" }, ...this.none);
+  }
+
+  /** @param {import("../types.js").Bytes} bytes */
+  show(bytes) {
+    const isEmpty = bytes.len === 0;
+    if (isEmpty !== this.isEmpty) this.node.replaceChildren(...(isEmpty ? this.none : this.parts));
+    this.isEmpty = isEmpty;
+    if (isEmpty) return;
+    showPreview(this.bytes, bytes);
+    setData(this.size, size(bytes.len));
+  }
 }
 
-/** @param {Exchange} exchange */
-export function exchangeRow({ t_us, ep, proto, peer, req, rep, lat_ns, outcome }) {
-  const look = wordLook(outcome);
-  return el(
-    "div",
-    { class: "row", role: "row" },
-    el("time", { role: "gridcell", title: dateTime(t_us) }, clock(t_us)),
-    el("span", { class: "c-ep", role: "gridcell" }, el("span", { class: isDatagram(proto) ? "pill dgram" : "pill" }, ep)),
-    el("span", { class: "mono c-peer", role: "gridcell", title: peer }, peer),
-    message(req, "req", "no request"),
-    message(rep, "rep", "no reply"),
-    el("span", { class: "num c-lat", role: "gridcell" }, rep.len > 0 ? duration(lat_ns) : ""),
-    el("span", { class: `out c-end ${look.kind}`, role: "gridcell" }, icon(look.icon), outcome),
-  );
+/** An element that shows one exchange after another. */
+export class ExchangeRow {
+  constructor() {
+    this.time = new TextCell("", "time");
+    this.endpoint = new EndpointCell();
+    this.peer = new TextCell("mono c-peer");
+    this.request = new MessageCell("req", "no request");
+    this.reply = new MessageCell("rep", "no reply");
+    this.latency = new TextCell("num c-lat");
+    this.outcome = new WordCell();
+    const cells = [this.time, this.endpoint, this.peer, this.request, this.reply, this.latency, this.outcome];
+    this.node = el("div", { class: "row", role: "row" }, ...cells.map(({ node }) => node));
+  }
+
+  /** @param {Exchange} exchange */
+  show(exchange) {
+    const { t_us, peer, req, rep, lat_ns, outcome } = exchange;
+    this.time.show(clock(t_us), dateTime(t_us));
+    this.endpoint.show(exchange);
+    this.peer.show(peer, peer);
+    this.request.show(req);
+    this.reply.show(rep);
+    this.latency.show(rep.len > 0 ? duration(lat_ns) : "");
+    this.outcome.show(outcome);
+  }
 }

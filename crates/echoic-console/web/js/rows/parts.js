@@ -47,9 +47,9 @@ export class NewBar {
   }
 }
 
-/** @param {import("./items.js").Gap} gap @param {string} one word for one row @param {() => void} load */
-export function gapRow(gap, one, load) {
+/** What a gap tells. @param {import("./items.js").Gap} gap @param {string} one word for one row @param {() => void} load */
+export function gapCell(gap, one, load) {
   const words = `${counted(gap.n, one)} came faster than this page reads. All are recorded.`;
   const button = el("button", { class: "link", type: "button", tabindex: -1, onclick: load }, "Load them");
-  return el("div", { class: "gap", role: "row" }, el("span", { role: "gridcell" }, icon("alert"), el("span", {}, words), button));
+  return el("span", { role: "gridcell" }, icon("alert"), el("span", {}, words), button);
 }

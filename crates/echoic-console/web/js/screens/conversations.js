@@ -6,7 +6,7 @@ import { ApiError, isAbort } from "../api.js";
 import { Marked } from "../conversations/marked.js";
 import { Minimap } from "../conversations/minimap.js";
 import { conversationsParts } from "../conversations/parts.js";
-import { conversationRow, lasted } from "../conversations/row.js";
+import { ConversationRow } from "../conversations/row.js";
 import { ConversationSource } from "../conversations/source.js";
 import { Tabs } from "../conversations/tabs.js";
 import { append, el, fill, setText } from "../dom.js";
@@ -175,7 +175,12 @@ class ConversationsScreen {
       scroller: this.frame.main,
       grid: this.parts.grid,
       head: this.parts.head,
-      render: (conversation) => this.#row(conversation),
+      create: () => new ConversationRow({
+        isMarked: (conv) => this.marked.has(conv),
+        now: () => this.#now(),
+        q: () => this.q,
+        mark: (conversation) => this.marked.toggle(conversation),
+      }),
       keyOf: (conversation) => source.keyOf(conversation),
       open: (conversation) => {
         left = { q: this.q, oldestFirst: this.oldestFirst, key: source.keyOf(conversation) };
@@ -183,16 +188,6 @@ class ConversationsScreen {
       },
       one: "conversation",
     }));
-  }
-
-  /** @param {Conversation} conversation */
-  #row(conversation) {
-    return conversationRow(conversation, {
-      marked: this.marked.has(conversation.conv),
-      now: this.#now(),
-      q: this.q,
-      mark: () => this.marked.toggle(conversation),
-    });
   }
 
   #now() {
@@ -318,11 +313,7 @@ class ConversationsScreen {
     const { rows } = this;
     if (!rows || stream.paused) return;
     const shown = rows.inView();
-    for (const row of shown) {
-      if (row.state === "ended") continue;
-      const cell = rows.drawn.get(this.#key(row.conv))?.querySelector(".c-dur");
-      if (cell) setText(cell, lasted(row, this.#now()));
-    }
+    for (const { state, conv } of shown) if (state !== "ended") rows.update(this.#key(conv));
     const times = shown.map(({ opened_us }) => opened_us);
     if (times.length > 0) this.map.mark(Math.min(...times), Math.max(...times));
     this.#showFoot();
@@ -402,7 +393,7 @@ class ConversationsScreen {
     if (!rows) return;
     const all = this.frame.info()?.store.conversations ?? 0;
     const loaded = rows.length;
-    const done = rows.below === 0 && rows.above === 0;
+    const done = rows.isWhole;
     const known = this.q === "" ? Math.max(all, loaded) : loaded;
     const text = this.q === "" || done ? counted(known, "conversation") : `${counted(known, "conversation")} found so far`;
     setText(this.parts.footText, this.searching && this.source ? `${text}, ${count(this.source.left)} left to search` : text);

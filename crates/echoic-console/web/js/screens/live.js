@@ -10,7 +10,7 @@ import { register } from "../keys.js";
 import { Explain } from "../live/explain.js";
 import { Figures } from "../live/figures.js";
 import { awaitLine, helloCard } from "../live/hello.js";
-import { exchangeHead, exchangeRow } from "../live/row.js";
+import { exchangeHead, ExchangeRow } from "../live/row.js";
 import { Tiers } from "../live/tiers.js";
 import { Pages } from "../pages.js";
 import { go, href, setParams } from "../router.js";
@@ -94,7 +94,7 @@ class Live {
       scroller: this.frame.main,
       grid: this.grid,
       head: this.head,
-      render: exchangeRow,
+      create: () => new ExchangeRow(),
       keyOf: ({ id }) => id,
       open: hasScreen("conversations") ? ({ conv, n }) => go(href(`conversations/${conv}`, { at: n })) : undefined,
       one: "exchange",

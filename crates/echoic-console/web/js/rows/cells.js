@@ -1,0 +1,60 @@
+/**
+ * Parts of a row that show one value after another. Each writes only what differs: an unchanged text costs no layout.
+ * @module
+ */
+import { el, setAttribute, setData } from "../dom.js";
+import { isDatagram, wordLook } from "../format.js";
+import { icon } from "../icons.js";
+
+/** A cell of text. */
+export class TextCell {
+  /** @param {string} kind its classes @param {"span" | "time"} [tag] */
+  constructor(kind, tag = "span") {
+    this.text = document.createTextNode("");
+    this.kind = kind;
+    this.node = el(tag, { class: kind, role: "gridcell" }, this.text);
+  }
+
+  /** @param {string} text @param {string} [title] what the pointer is told */
+  show(text, title) {
+    setData(this.text, text);
+    setAttribute(this.node, "title", title ?? null);
+  }
+}
+
+/** A word with its icon: an outcome, a state or a close reason. */
+export class WordCell {
+  constructor() {
+    this.word = document.createTextNode("");
+    this.icon = "";
+    this.sign = /** @type {Element} */ (el("i"));
+    this.node = el("span", { role: "gridcell" }, this.sign, this.word);
+  }
+
+  /** @param {string} word */
+  show(word) {
+    const look = wordLook(word);
+    setData(this.word, word);
+    setAttribute(this.node, "class", `out c-end ${look.kind}`);
+    if (look.icon === this.icon) return;
+    this.icon = look.icon;
+    const sign = icon(look.icon);
+    this.sign.replaceWith(sign);
+    this.sign = sign;
+  }
+}
+
+/** The pill of an endpoint. */
+export class EndpointCell {
+  constructor() {
+    this.name = document.createTextNode("");
+    this.pill = el("span", { class: "pill" }, this.name);
+    this.node = el("span", { class: "c-ep", role: "gridcell" }, this.pill);
+  }
+
+  /** @param {{ep: string, proto: string}} of */
+  show({ ep, proto }) {
+    setData(this.name, ep);
+    setAttribute(this.pill, "class", isDatagram(proto) ? "pill dgram" : "pill");
+  }
+}
