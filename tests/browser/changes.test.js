@@ -114,6 +114,37 @@ test("a change that comes while the list is loaded is not lost", async () => {
   await close();
 });
 
+test("an open conversation tells the bytes of its messages so far in both lists, an ended one those of its socket", async () => {
+  const client = await Client.connect(server.port(0));
+  await client.ask("open one\n", "OPEN ONE\n");
+  const conv = await until(async () => (await server.api("/conversations?q=req:%22open%20one%22")).conversations[0]?.conv, "it is recorded");
+  const { page, watched, close } = await openConsole(server, { at: "#/conversations" });
+  const cells = (/** @type {string} */ kind) => page.locator(`#conversation-${conv} ${kind}`);
+  /** What a screen reader says of a cell. @param {string} kind */
+  const shownText = (kind) => cells(kind).evaluate((cell) => [...cell.childNodes].filter((node) => !(/** @type {HTMLElement} */ (node).hidden)).map((node) => node.textContent).join(""));
+  /** @param {string} received @param {string} sent */
+  const says = (received, sent) => until(async () => (await shownText(".c-in")) === received && (await shownText(".c-out")) === sent, `${received}, ${sent}`);
+  await cells(".c-in").waitFor();
+  await says("9 B so far", "9 B so far");
+  await client.ask("and more\n", "AND MORE\n");
+  await says("18 B so far", "18 B so far");
+  const live = await openConsole(server, { at: "#/live" });
+  await live.page.locator(".peers").getByText("18 B of requests, 18 B of replies so far").waitFor();
+  await client.ask("third\n", "THIRD\n");
+  await live.page.locator(".peers").getByText("24 B of requests, 24 B of replies so far").waitFor();
+  await says("24 B so far", "24 B so far");
+  // Bytes that make no message count once the socket's are known.
+  client.socket.end("rest");
+  await cells(".c-end").getByText("peer-closed").waitFor();
+  const { received, sent } = await server.api(`/conversations/${conv}`);
+  assert.equal(received, 28);
+  await says("28 B", `${sent} B`);
+  await until(async () => (await live.page.locator(".peers .so-far").count()) === 0, "nothing is so far any more");
+  for (const one of [watched, live.watched]) one.check();
+  await live.close();
+  await close();
+});
+
 test("echoic console shows no figure that it cannot know, and says of itself that it stopped", async () => {
   const child = spawn(program, ["console", "--store", server.store, "--console", "127.0.0.1:0"], {
     env: { PATH: process.env.PATH, ECHOIC_TOKEN: TOKEN }, stdio: ["ignore", "ignore", "pipe"],

@@ -235,6 +235,17 @@ pub struct ListedConversation {
     pub conversation: Conversation,
     /// Number of its recorded exchanges, including those pruned since.
     pub exchanges: u64,
+    /// Bytes of these exchanges, as long as it is open. (The ending tells the bytes that went over its socket.)
+    pub so_far: Option<MessageBytes>,
+}
+
+/// Bytes of messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageBytes {
+    /// Of requests.
+    pub requests: u64,
+    /// Of replies.
+    pub replies: u64,
 }
 
 /// Exchanges that were served and not recorded.

@@ -13,8 +13,8 @@ use echoic_core::{
     ending::CloseReason,
     event::{Batch, ClientCertificate, Event, Mark, Marked, Micros, Outcome, Role, TlsInfo},
     store::{
-        BATCHES_KNOWN, ConversationPage, Durability, Gap, LabelChange, Labelled, Last, Order, Page,
-        Retention, Store, StoreError, StoreErrorKind,
+        BATCHES_KNOWN, ConversationPage, Durability, Gap, LabelChange, Labelled, Last,
+        MessageBytes, Order, Page, Retention, Store, StoreError, StoreErrorKind,
     },
 };
 use echoic_store::{MemoryStore, SqliteStore};
@@ -282,6 +282,48 @@ async fn conversations_are_listed_with_and_without_exchanges(
         .map(|listed| listed.conversation.id);
     assert_eq!(ids.collect::<Vec<_>>(), [6, 4]);
     assert_eq!(empty.next, None);
+}
+
+#[rstest]
+#[tokio::test]
+async fn open_conversation_has_the_bytes_of_its_messages_so_far(
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Reader, Kind::Postgres)] kind: Kind,
+) {
+    let (store, _dir) = make(kind);
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.open(2);
+    scenario.open(3);
+    // More exchanges than a store counts in memory: one part is in the row of the conversation, one is not.
+    let many = vec!["ping"; 1_000];
+    for _ in 0..66 {
+        scenario.lines(1, &many, 1_000);
+        append(&*store, &mut scenario).await;
+    }
+    scenario.lines(1, &["unanswered"], 0);
+    scenario.lines(2, &["one"], 1);
+    scenario.end(2, CloseReason::PeerClosed, 0);
+    append(&*store, &mut scenario).await;
+    let bytes = |id| {
+        let of = |part: fn(&Seen) -> usize| -> u64 {
+            let own = scenario.expected(|seen| seen.conversation == id);
+            own.iter().map(|one| part(one) as u64).sum()
+        };
+        MessageBytes {
+            requests: of(|one| one.request.len()),
+            replies: of(|one| one.reply.len()),
+        }
+    };
+    let expected = [Some(bytes(1)), None, Some(MessageBytes::default())];
+    assert!(bytes(1).requests > bytes(1).replies && bytes(1).replies >= 66_000 * 5);
+    let page = conversation_page(Order::OldestFirst, 10);
+    let all = store.conversations(&filter(""), page).await.unwrap();
+    let listed = all.conversations.iter().map(|listed| listed.so_far);
+    assert_eq!(listed.collect::<Vec<_>>(), expected);
+    for (id, expected) in (1..).zip(expected) {
+        let one = store.conversation(id).await.unwrap().expect("there");
+        assert_eq!(one.so_far, expected, "c{id}");
+    }
 }
 
 #[rstest]

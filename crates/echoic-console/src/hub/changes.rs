@@ -2,7 +2,7 @@
 
 use std::{cell::OnceCell, sync::Arc};
 
-use echoic_core::{exchange::Conversation, filter::Expr};
+use echoic_core::{exchange::Conversation, filter::Expr, store::MessageBytes};
 use serde::Serialize;
 use serde_json::{json, value::RawValue};
 
@@ -42,9 +42,15 @@ struct Event<'a> {
 }
 
 impl Change {
+    /// Bytes of its messages: none at its opening, and unknown afterwards.
+    fn so_far(&self) -> Option<MessageBytes> {
+        (self.exchanges == 0 && self.conversation.ended.is_none()).then(MessageBytes::default)
+    }
+
     fn json(&self) -> Option<&RawValue> {
         let json = self.json.get_or_init(|| {
-            let json = ConversationJson::of(&self.conversation, self.exchanges).ok()?;
+            let json =
+                ConversationJson::of(&self.conversation, self.exchanges, self.so_far()).ok()?;
             serde_json::value::to_raw_value(&json).ok()
         });
         json.as_deref()

@@ -134,6 +134,7 @@ impl Poll {
         let ListedConversation {
             conversation,
             exchanges,
+            ..
         } = listed;
         let (id, half_closed) = (conversation.id, conversation.half_closed);
         let is_ended = conversation.ended.is_some();

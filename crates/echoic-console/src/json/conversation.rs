@@ -5,7 +5,7 @@ use std::sync::Arc;
 use echoic_core::{
     event::{Mark, Marked, Micros, Role, TlsInfo},
     exchange::Conversation,
-    store::ListedConversation,
+    store::{ListedConversation, MessageBytes},
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -54,6 +54,10 @@ pub(crate) struct ConversationJson {
     reason: Option<&'static str>,
     /// Number of its exchanges, including those removed since.
     exchanges: u64,
+    /// Bytes of the requests of these exchanges so far; null once it has ended.
+    request_bytes: Option<u64>,
+    /// Bytes of their replies so far; null once it has ended.
+    reply_bytes: Option<u64>,
     /// Bytes read from the peer. Known when it has ended, as are the next three.
     received: Option<u64>,
     /// Bytes that the kernel accepted for the peer.
@@ -112,11 +116,15 @@ pub(crate) struct MarkJson {
 
 impl ConversationJson {
     pub(crate) fn new(listed: &ListedConversation) -> Result<Self, Problem> {
-        Self::of(&listed.conversation, listed.exchanges)
+        Self::of(&listed.conversation, listed.exchanges, listed.so_far)
     }
 
-    /// Of a conversation with this number of exchanges.
-    pub(crate) fn of(conversation: &Conversation, exchanges: u64) -> Result<Self, Problem> {
+    /// Of a conversation with this number of exchanges, and the bytes of these so far.
+    pub(crate) fn of(
+        conversation: &Conversation,
+        exchanges: u64,
+        so_far: Option<MessageBytes>,
+    ) -> Result<Self, Problem> {
         let info = &conversation.endpoint_info;
         let ending = conversation.ended.as_ref().map(|(_, ending)| ending);
         let left = conversation.left_over().map(serde_json::to_value);
@@ -145,6 +153,8 @@ impl ConversationJson {
             end: ending.map(|ending| ending.reason.class()),
             reason: ending.map(|ending| ending.reason.word()),
             exchanges,
+            request_bytes: so_far.map(|bytes| bytes.requests),
+            reply_bytes: so_far.map(|bytes| bytes.replies),
             received: ending.map(|ending| ending.received),
             sent: ending.map(|ending| ending.sent),
             unsent: ending.map(|ending| ending.unsent),

@@ -21,7 +21,8 @@
  * @property {string} ep @property {string} proto @property {string} svc @property {string} frame @property {string} role
  * @property {string} peer @property {string} local @property {"open" | "half-closed" | "ended"} state
  * @property {string | null} end @property {string | null} reason @property {number} exchanges
- * @property {number | null} received @property {number | null} sent @property {number | null} unsent
+ * @property {number | null} request_bytes @property {number | null} reply_bytes so far; null once it has ended
+ * @property {number | null} received @property {number | null} sent @property {number | null} unsent null until then
  * @property {number | null} [discarded] @property {Bytes & {claimed: number | null, note: string}} [left]
  * @property {string[]} tags @property {string} [note] @property {Tls} [tls]
  */

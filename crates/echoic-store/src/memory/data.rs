@@ -13,7 +13,7 @@ use echoic_core::{
     filter::Expr,
     store::{
         ConversationPage, FoundConversations, Gap, InvalidLabel, LabelChange, Labelled, Labels,
-        Last, ListedConversation, Order, Stats, TagCount,
+        Last, ListedConversation, MessageBytes, Order, Stats, TagCount,
     },
 };
 
@@ -53,11 +53,12 @@ pub(super) struct Data {
     batches: KnownBatches,
 }
 
-/// A conversation, and the number of its stored exchanges.
+/// A conversation, and the number of its stored exchanges with their bytes.
 #[derive(Debug)]
 pub(super) struct Known {
     conversation: Arc<Conversation>,
     exchanges: u64,
+    bytes: MessageBytes,
     /// The oldest [`MARKS_MAX`] marks.
     pub(super) marks: Vec<Mark>,
 }
@@ -67,6 +68,7 @@ impl Known {
         ListedConversation {
             conversation: (*self.conversation).clone(),
             exchanges: self.exchanges,
+            so_far: self.conversation.ended.is_none().then_some(self.bytes),
         }
     }
 }
@@ -183,6 +185,7 @@ impl Data {
                     vacant.insert(Known {
                         conversation: Arc::new(conversation),
                         exchanges: 0,
+                        bytes: MessageBytes::default(),
                         marks: Vec::new(),
                     });
                     self.bytes += CONVERSATION_BYTES;
@@ -201,6 +204,8 @@ impl Data {
                 self.exchanges += u64::from(run.count);
                 if let Some(known) = self.conversations.get_mut(&run.conversation) {
                     known.exchanges += u64::from(run.count);
+                    known.bytes.requests += stored.request.len() as u64;
+                    known.bytes.replies += stored.reply.len() as u64;
                 }
                 self.last.exchange = stored.last();
                 self.runs.push_back(Arc::new(stored));

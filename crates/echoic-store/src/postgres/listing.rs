@@ -9,7 +9,9 @@ use std::{
 use echoic_core::{
     event::{ConversationId, Micros},
     filter::{Expr, Filter},
-    store::{ConversationPage, FoundConversations, ListedConversation, Order, StoreError},
+    store::{
+        ConversationPage, FoundConversations, ListedConversation, MessageBytes, Order, StoreError,
+    },
 };
 
 use super::{
@@ -180,7 +182,13 @@ async fn listed(
     let listed = conversations.into_iter().zip(&rows);
     listed
         .map(|(conversation, row)| {
+            let [requests, replies] = row::BYTES;
+            let bytes = MessageBytes {
+                requests: row::number(row, requests)?,
+                replies: row::number(row, replies)?,
+            };
             Ok(ListedConversation {
+                so_far: conversation.ended.is_none().then_some(bytes),
                 conversation,
                 exchanges: row::number(row, row::EXCHANGES)?,
             })
@@ -201,7 +209,7 @@ async fn count_open(
     let mut parameters = Parameters::default();
     let ids = parameters.ids(ids);
     let sql = format!(
-        "SELECT r.conversation, sum(r.count)
+        "SELECT r.conversation, sum(r.count), sum(length(r.req)), sum(length(r.rep))
         FROM conversation c JOIN server s ON s.key = c.server JOIN run r ON r.conversation = c.id
         WHERE c.id = ANY({ids}) AND r.conversation = ANY({ids}) AND r.id > s.tallied AND r.id > (
             SELECT min(tallied) FROM server WHERE key IN (SELECT server FROM conversation WHERE id = ANY({ids}))
@@ -209,11 +217,19 @@ async fn count_open(
     );
     let mut counts = HashMap::new();
     for row in now.query(&sql, &parameters).await? {
-        counts.insert(row::number(&row, 0)?, row::number(&row, 1)?);
+        let bytes = MessageBytes {
+            requests: row::number(&row, 2)?,
+            replies: row::number(&row, 3)?,
+        };
+        counts.insert(row::number(&row, 0)?, (row::number(&row, 1)?, bytes));
     }
     for one in listed {
-        if let Some(count) = counts.get(&one.conversation.id) {
-            one.exchanges = one.exchanges.saturating_add(*count);
+        if let (Some((exchanges, bytes)), Some(so_far)) =
+            (counts.get(&one.conversation.id), &mut one.so_far)
+        {
+            one.exchanges = one.exchanges.saturating_add(*exchanges);
+            so_far.requests = so_far.requests.saturating_add(bytes.requests);
+            so_far.replies = so_far.replies.saturating_add(bytes.replies);
         }
     }
     Ok(())

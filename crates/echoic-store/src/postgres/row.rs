@@ -70,6 +70,9 @@ pub(super) const CONVERSATION: &str =
     tls.conversation IS NOT NULL, tls.version, tls.cipher, tls.sni, tls.alpn, tls.client_subject, tls.client_sha256,
     tls.failure";
 
+/// The columns of its bytes in [`CONVERSATION`]: of requests and of replies, as long as it is open.
+pub(super) const BYTES: [usize; 2] = [10, 11];
+
 /// The column of its number of exchanges in [`CONVERSATION`].
 pub(super) const EXCHANGES: usize = 14;
 

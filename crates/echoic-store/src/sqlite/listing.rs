@@ -4,8 +4,9 @@ use std::{collections::HashMap, ops::RangeInclusive};
 
 use echoic_core::{
     event::{ConversationId, Micros},
+    exchange::Conversation,
     filter::{Expr, Filter},
-    store::{ConversationPage, FoundConversations, ListedConversation, Order},
+    store::{ConversationPage, FoundConversations, ListedConversation, MessageBytes, Order},
 };
 use rusqlite::Transaction;
 
@@ -103,10 +104,10 @@ impl Listing {
             last = Some(row.get(0)?);
             let conversation = row::conversation_in(row, now, lookups)?;
             if self.condition.matches(&conversation, self.now) {
-                let exchanges = row.get(14)?;
                 self.found.push(ListedConversation {
+                    so_far: so_far(&conversation, row.get(8)?, row.get(9)?),
                     conversation,
-                    exchanges,
+                    exchanges: row.get(14)?,
                 });
             }
         }
@@ -138,33 +139,46 @@ pub(super) fn one(
     let Some(conversation) = row::conversation(now, lookups, id)? else {
         return Ok(None);
     };
-    let sql = "SELECT exchanges FROM conversation WHERE id = ?1";
-    let mut listed = [ListedConversation {
-        conversation,
-        exchanges: now.prepare_cached(sql)?.query_row([id], |row| row.get(0))?,
-    }];
+    let sql = "SELECT exchanges, received, sent FROM conversation WHERE id = ?1";
+    let mut listed = [now.prepare_cached(sql)?.query_row([id], |row| {
+        Ok(ListedConversation {
+            so_far: so_far(&conversation, row.get(1)?, row.get(2)?),
+            conversation,
+            exchanges: row.get(0)?,
+        })
+    })?];
     count_open(now, &mut listed)?;
     let [listed] = listed;
     Ok(Some(listed))
 }
 
+/// Returns the bytes of an open conversation that are counted in its row. (Those of an ended one are in its ending.)
+fn so_far(conversation: &Conversation, requests: u64, replies: u64) -> Option<MessageBytes> {
+    let bytes = MessageBytes { requests, replies };
+    conversation.ended.is_none().then_some(bytes)
+}
+
 /// Adds the exchanges of open conversations that are not counted in their rows yet (`state.tallied`).
 fn count_open(now: &Transaction<'_>, found: &mut [ListedConversation]) -> rusqlite::Result<()> {
-    let is_open = |listed: &&mut ListedConversation| listed.conversation.ended.is_none();
-    let mut open: HashMap<ConversationId, &mut u64> = found
+    let mut open: HashMap<ConversationId, (&mut u64, &mut MessageBytes)> = found
         .iter_mut()
-        .filter(is_open)
-        .map(|listed| (listed.conversation.id, &mut listed.exchanges))
+        .filter_map(|listed| {
+            let counts = (&mut listed.exchanges, listed.so_far.as_mut()?);
+            Some((listed.conversation.id, counts))
+        })
         .collect();
     if open.is_empty() {
         return Ok(());
     }
-    let sql = "SELECT conversation, sum(count) FROM run WHERE id > (SELECT tallied FROM state) GROUP BY conversation";
+    let sql = "SELECT conversation, sum(count), sum(length(req)), sum(length(rep)) FROM run
+        WHERE id > (SELECT tallied FROM state) GROUP BY conversation";
     let mut statement = now.prepare_cached(sql)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        if let Some(exchanges) = open.get_mut(&row.get(0)?) {
+        if let Some((exchanges, bytes)) = open.get_mut(&row.get(0)?) {
             **exchanges = exchanges.saturating_add(row.get(1)?);
+            bytes.requests = bytes.requests.saturating_add(row.get(2)?);
+            bytes.replies = bytes.replies.saturating_add(row.get(3)?);
         }
     }
     Ok(())

@@ -114,6 +114,7 @@ impl Task {
         for ListedConversation {
             mut conversation,
             exchanges,
+            ..
         } in found.await
         {
             // The events that follow report the end.

@@ -12,7 +12,6 @@ import { reasonWords } from "./words.js";
 
 /** @typedef {import("../types.js").Conversation} Conversation */
 /** @typedef {import("./pair.js").Shown} Shown */
-/** Bytes of all requests and of all replies. @typedef {{requests: number, replies: number}} Bytes */
 
 /** Bytes of the left-over ones that are shown. */
 const LEFT_SHOWN = 256;
@@ -37,25 +36,25 @@ function leftOver({ left, ended_us, frame }, before, shown) {
 
 /**
  * The lines after the last message.
- * @param {Conversation} conversation @param {{before: number, turns: number | null, bytes: Bytes | null, shown: Shown}} options
+ * @param {Conversation} conversation @param {{before: number, turns: number | null, shown: Shown}} options
  * @returns {Node[]}
  */
-export function endLines(conversation, { before, turns, bytes, shown }) {
+export function endLines(conversation, { before, turns, shown }) {
   const { reason, ended_us, role, state } = conversation;
   const nodes = leftOver(conversation, before, shown);
   if (state === "ended" && reason) {
     const look = wordLook(reason);
     nodes.push(eventLine({ at: ended_us, icon: look.icon, kind: look.kind, word: reason, text: reasonWords(reason, role) }, before, shown));
   }
-  nodes.push(eventLine({ at: null, icon: state === "ended" ? "shut" : "open", text: sums(conversation, turns, bytes) }, before, shown));
+  nodes.push(eventLine({ at: null, icon: state === "ended" ? "shut" : "open", text: sums(conversation, turns) }, before, shown));
   return nodes;
 }
 
-/** What the conversation was in all, or is so far. @param {Conversation} conversation @param {number | null} turns @param {Bytes | null} bytes */
-function sums({ exchanges, state, received, sent, unsent, discarded }, turns, bytes) {
+/** What the conversation was in all, or is so far. @param {Conversation} conversation @param {number | null} turns */
+function sums({ exchanges, state, request_bytes, reply_bytes, received, sent, unsent, discarded }, turns) {
   const parts = [counted(exchanges, "exchange") + (turns === null ? "" : `, ${counted(turns, "turn")}`)];
   if (received !== null && sent !== null) parts.push(`received ${size(received)}, sent ${size(sent)}`);
-  else if (bytes !== null) parts.push(`${size(bytes.requests)} of requests and ${size(bytes.replies)} of replies so far`);
+  else if (request_bytes !== null && reply_bytes !== null) parts.push(`${size(request_bytes)} of requests and ${size(reply_bytes)} of replies so far`);
   if (unsent) parts.push(`${size(unsent)} unsent`);
   if (discarded) parts.push(`${size(discarded)} discarded after the end`);
   const text = `${parts.join("; ")}.`;

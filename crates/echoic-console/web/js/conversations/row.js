@@ -4,12 +4,15 @@
  */
 import { visible } from "../bytes.js";
 import { el, fill, setAttribute, setData } from "../dom.js";
-import { bare, clock, count, dateTime, duration, size } from "../format.js";
+import { bare, clock, count, dateTime, duration } from "../format.js";
 import { icon } from "../icons.js";
 import { href } from "../router.js";
-import { EndpointCell, TextCell, WordCell } from "../rows/cells.js";
+import { BytesCell, EndpointCell, TextCell, WordCell } from "../rows/cells.js";
 
 /** @typedef {import("../types.js").Conversation} Conversation */
+
+/** What the bytes of an open conversation are. */
+const SO_FAR = "Of its messages so far; the bytes of its socket are known when it has ended";
 
 /** The heads of the columns. @param {HTMLElement} order the button that turns the order @param {HTMLElement} all the box that marks */
 export function conversationHead(order, all) {
@@ -47,8 +50,8 @@ export class ConversationRow {
     this.endpoint = new EndpointCell();
     this.service = new TextCell("c-svc");
     this.exchanges = new TextCell("num c-n");
-    this.received = new TextCell("num c-in");
-    this.sent = new TextCell("num c-out");
+    this.received = new BytesCell("num c-in");
+    this.sent = new BytesCell("num c-out");
     this.end = new WordCell();
     this.labels = el("span", { class: "c-tags", role: "gridcell" });
     this.labelled = "";
@@ -77,8 +80,9 @@ export class ConversationRow {
     this.endpoint.show(conversation);
     this.service.show(role === "client" ? "client" : svc);
     this.exchanges.show(count(exchanges));
-    showBytes(this.received, received);
-    showBytes(this.sent, sent);
+    const [requests, replies] = [conversation.request_bytes, conversation.reply_bytes];
+    this.received.show(received, role === "client" ? replies : requests, SO_FAR);
+    this.sent.show(sent, role === "client" ? requests : replies, SO_FAR);
     this.end.show(state === "ended" ? (reason ?? state) : state);
     this.#showLabels(conversation);
   }
@@ -91,11 +95,4 @@ export class ConversationRow {
     fill(this.labels, ...tags.map((tag) => el("span", { class: "tag" }, tag)),
       note ? el("span", { class: "has-note", title: visible(note) }, icon("note"), el("span", { class: "sr" }, "has a note")) : null);
   }
-}
-
-/** @param {TextCell} cell @param {number | null} bytes */
-function showBytes(cell, bytes) {
-  const isKnown = bytes !== null;
-  cell.show(isKnown ? size(bytes) : "–", isKnown ? undefined : "Known when it has ended");
-  cell.node.classList.toggle("dim", !isKnown);
 }

@@ -3,11 +3,11 @@
  * @module
  */
 import { el, fill, setText } from "../dom.js";
-import { counted, rate, wordLook } from "../format.js";
+import { counted, rate, size, wordLook } from "../format.js";
 import { icon } from "../icons.js";
 import { Calls } from "./calls.js";
 
-/** @typedef {{conv: number, peer: string, state: string, rate: number, endedAt: number}} Client */
+/** `soFar`: bytes of its requests and of its replies, if they are known. @typedef {{conv: number, peer: string, state: string, rate: number, endedAt: number, soFar: [number, number] | null, spoke: boolean}} Client */
 
 /** Clients shown; the head tells the number of all. */
 const SHOWN = 3;
@@ -44,7 +44,7 @@ export class Clients {
 
   /** @param {number} conv @param {string} peer @param {string} state */
   set(conv, peer, state) {
-    const client = this.all.get(conv) ?? { conv, peer, state, rate: 0, endedAt: 0 };
+    const client = this.all.get(conv) ?? { conv, peer, state, rate: 0, endedAt: 0, soFar: null, spoke: true };
     if (client.endedAt > 0) return;
     client.state = state;
     this.all.set(conv, client);
@@ -69,11 +69,29 @@ export class Clients {
     for (const { conv, peer, state, exchanges: n } of busiest) {
       if (!this.all.has(conv) && state !== "ended") this.set(conv, peer, state);
       const client = this.all.get(conv);
-      if (client && client.endedAt === 0) client.rate = n;
+      if (client && client.endedAt === 0) Object.assign(client, { rate: n, spoke: true });
     }
     this.open = open;
     setText(this.rate, exchanges > 0 ? rate(exchanges) : "");
     this.show();
+  }
+
+  /** Open clients that are shown and have spoken since their bytes were asked for. */
+  unknown() {
+    return this.#pick().filter(({ spoke, endedAt }) => spoke && endedAt === 0).map(({ conv }) => conv);
+  }
+
+  /** Notes whether the bytes of a client are to be asked for. @param {number} conv @param {boolean} spoke */
+  spoke(conv, spoke) {
+    const client = this.all.get(conv);
+    if (client) client.spoke = spoke;
+  }
+
+  /** Takes the bytes so far of a conversation. @param {import("../types.js").Conversation} conversation */
+  count({ conv, request_bytes, reply_bytes }) {
+    const client = this.all.get(conv);
+    if (!client || request_bytes === null || reply_bytes === null) return;
+    client.soFar = [request_bytes, reply_bytes];
   }
 
   /** Draws what is known. */
@@ -116,13 +134,15 @@ export class Clients {
 }
 
 /** @param {Client} client */
-function line({ peer, state, rate: perSecond }) {
+function line({ peer, state, rate: perSecond, soFar, endedAt }) {
   const look = wordLook(state);
+  const [requests, replies] = soFar ?? [0, 0];
   return el(
     "li",
     {},
     el("span", { class: "mono", title: peer }, peer),
     el("span", { class: "num rate" }, perSecond > 0 ? rate(perSecond) : ""),
     el("span", { class: `out ${look.kind}` }, icon(look.icon), state),
+    soFar && endedAt === 0 ? el("small", { class: "so-far" }, `${size(requests)} of requests, ${size(replies)} of replies so far`) : null,
   );
 }

@@ -17,6 +17,9 @@ import { StoreCard } from "./store.js";
 /** Figures of the last minute are asked for so often, in ms. */
 const MINUTE_EVERY = 5000;
 
+/** Most clients whose bytes are asked for at once. */
+const ASKED_MOST = 50;
+
 /** @param {string} title @param {string} small @param {string} kind */
 function head(title, small, kind) {
   return el("header", { class: `tier-head ${kind}` }, el("h2", {}, title), el("small", {}, small));
@@ -34,6 +37,7 @@ export class Tiers {
     this.store = null;
     /** Whether anything is recorded. */
     this.any = false;
+    this.asking = false;
     this.timer = setInterval(() => this.#askMinute(), MINUTE_EVERY);
   }
 
@@ -129,6 +133,29 @@ export class Tiers {
     }
     this.store?.tick(tick);
     this.#sum();
+    void this.#askBytes();
+  }
+
+  /** The bytes so far of the clients that are shown. */
+  async #askBytes() {
+    const all = [...this.views.values()].map(({ clients }) => clients);
+    const ids = all.flatMap((clients) => clients.unknown()).slice(0, ASKED_MOST);
+    if (this.asking || document.hidden || ids.length === 0) return;
+    this.asking = true;
+    const spoke = (/** @type {boolean} */ isSo) => {
+      for (const clients of all) for (const conv of ids) clients.spoke(conv, isSo);
+    };
+    spoke(false);
+    try {
+      const { conversations } = await api.get("/conversations", { q: `conv:${ids.join(",")}`, limit: ids.length });
+      for (const clients of all) {
+        for (const conversation of conversations) clients.count(conversation);
+        clients.show();
+      }
+    } catch {
+      spoke(true);
+    }
+    this.asking = false;
   }
 
   /** Two endpoints may have one short name: a client is of the one that knows it. @param {EndpointView} view @param {number} conv */

@@ -3,7 +3,7 @@
  * @module
  */
 import { el, setAttribute, setData } from "../dom.js";
-import { isDatagram, wordLook } from "../format.js";
+import { isDatagram, size, wordLook } from "../format.js";
 import { icon } from "../icons.js";
 
 /** A cell of text. */
@@ -19,6 +19,25 @@ export class TextCell {
   show(text, title) {
     setData(this.text, text);
     setAttribute(this.node, "title", title ?? null);
+  }
+}
+
+/** A cell of bytes: a number that is final, or that of an open conversation so far. */
+export class BytesCell {
+  /** @param {string} kind its classes */
+  constructor(kind) {
+    this.size = document.createTextNode("");
+    this.soFar = el("span", { class: "sr", hidden: true }, " so far");
+    this.node = el("span", { class: kind, role: "gridcell" }, this.size, this.soFar);
+  }
+
+  /** @param {number | null} final @param {number | null | undefined} soFar @param {string} title what the bytes so far are */
+  show(final, soFar, title) {
+    const bytes = final ?? soFar ?? null;
+    setData(this.size, bytes === null ? "–" : size(bytes));
+    setAttribute(this.node, "title", final === null ? title : null);
+    this.node.classList.toggle("dim", final === null);
+    this.soFar.hidden = final !== null || bytes === null;
   }
 }
 

@@ -35,10 +35,6 @@ const WIDE = 1300;
 const ASK_EVERY = 250;
 /** Pause before a call that failed is made again, in ms. */
 const ASK_AGAIN = 1000;
-/** The bytes of an open conversation are counted at most so often, in ms. */
-const BYTES_EVERY = 1000;
-/** A step that all of the time is in. */
-const ALL_TIME = "1000000h";
 
 class ConversationScreen {
   /** @param {Frame} frame @param {Route} route */
@@ -56,8 +52,6 @@ class ConversationScreen {
     /** @type {Composer | null} */
     this.composer = null;
     this.turns = { of: -1, n: 0 };
-    /** Bytes of the messages of an open conversation: when it has ended, it tells what went over its socket. */
-    this.bytes = { of: -1, at: 0, requests: 0, replies: 0 };
     this.unseen = 0;
     this.asked = 0;
     this.asking = false;
@@ -153,7 +147,6 @@ class ConversationScreen {
     }
     void this.#loadCalls();
     void this.#countTurns();
-    void this.#countBytes();
   }
 
   /** @param {number} at */
@@ -210,19 +203,6 @@ class ConversationScreen {
     }
   }
 
-  async #countBytes() {
-    const { conversation, bytes } = this;
-    if (!conversation || conversation.state === "ended" || bytes.of === conversation.exchanges || performance.now() - bytes.at < BYTES_EVERY) return;
-    Object.assign(bytes, { of: conversation.exchanges, at: performance.now() });
-    try {
-      const { total } = await api.get("/stats", { q: `conv:${this.id}`, from_us: 0, step: ALL_TIME });
-      Object.assign(bytes, { requests: total.request_bytes, replies: total.reply_bytes });
-      this.#showEnds();
-    } catch {
-      bytes.of = -1;
-    }
-  }
-
   /** Asks for what is new; calls while one is under way become one more. */
   async #ask() {
     this.asked++;
@@ -242,7 +222,6 @@ class ConversationScreen {
         }
         this.#showEnds();
         this.#showPill();
-        void this.#countBytes();
       } catch (error) {
         // It may have been the last event: without another try the screen would stay as it is. A stream that comes back asks too.
         if (!(error instanceof ApiError && error.status === 404) && stream.state.state === "live") this.asked++;
@@ -251,9 +230,7 @@ class ConversationScreen {
       await new Promise((resolve) => setTimeout(resolve, ASK_EVERY));
     }
     this.asking = false;
-    if (this.gone) return;
-    if (this.conversation?.state === "ended") void this.#countTurns();
-    else setTimeout(() => void this.#countBytes(), BYTES_EVERY);
+    if (!this.gone && this.conversation?.state === "ended") void this.#countTurns();
   }
 
   // ---- what is shown
@@ -291,7 +268,7 @@ class ConversationScreen {
     const marks = talk.marks.filter(({ t_us }) => t_us >= talk.lastT || talk.total === 0);
     const turns = this.turns.of === conversation.exchanges ? this.turns.n : null;
     if (filtered) fill(this.parts.end, talk.known === 0 && talk.complete ? el("p", { class: "await" }, "No message of this conversation matches.") : null);
-    else fill(this.parts.end, ...marks.map((mark) => talk.markLine(mark, last, shown)), ...endLines(conversation, { before: marks.at(-1)?.t_us ?? last, turns, bytes: this.bytes.of < 0 ? null : this.bytes, shown }));
+    else fill(this.parts.end, ...marks.map((mark) => talk.markLine(mark, last, shown)), ...endLines(conversation, { before: marks.at(-1)?.t_us ?? last, turns, shown }));
     const all = count(conversation.exchanges);
     const found = `${count(talk.known)}${talk.complete ? "" : " so far"} of ${all}`;
     setText(this.parts.number, filtered ? found : counted(conversation.exchanges, "exchange"));

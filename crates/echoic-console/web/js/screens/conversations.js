@@ -33,7 +33,7 @@ const ASKED_MOST = 100;
 const QUIET = 10_000;
 /** A search that takes longer is told, in ms. */
 const SLOW = 150;
-/** The durations of open conversations are drawn so often, in ms. */
+/** Durations of open conversations are drawn, and their bytes asked for, so often, in ms. */
 const TICK = 1000;
 /** Screen readers get a line at most so often, in ms. */
 const SAY_EVERY = 5000;
@@ -56,6 +56,8 @@ class ConversationsScreen {
     this.skew = 0;
     /** When each conversation was last heard of, in ms. @type {Map<number, number>} */
     this.lastSeen = new Map();
+    /** Open conversations that have spoken since their bytes were asked for. @type {Set<number>} */
+    this.spoke = new Set();
     /** Ids that may have become rows of the filter. @type {Set<number>} */
     this.candidates = new Set();
     this.asking = false;
@@ -143,6 +145,7 @@ class ConversationsScreen {
     const source = new ConversationSource(q, this.oldestFirst, (searching, left) => this.source === source && this.#progress(searching, left));
     this.source = source;
     this.candidates.clear();
+    this.spoke.clear();
     const rows = this.#makeRows(source);
     this.rows = rows;
     this.#showOrder();
@@ -209,12 +212,15 @@ class ConversationsScreen {
         if (row.state === "open") row.state = "half-closed";
       });
     }
-    for (const conversation of ended) this.#take(conversation);
+    for (const conversation of ended) {
+      this.spoke.delete(conversation.conv);
+      this.#take(conversation);
+    }
     if (this.q !== "") this.#ask([...opened, ...ended].map(({ conv }) => conv).filter((conv) => !this.#find(conv)));
   }
 
   /** @param {import("../types.js").Batch} batch */
-  #batch({ exchanges }) {
+  #batch({ exchanges, more }) {
     /** @type {Map<number, number>} */
     const latest = new Map();
     for (const { conv, n } of exchanges) latest.set(conv, Math.max(n, latest.get(conv) ?? 0));
@@ -223,9 +229,12 @@ class ConversationsScreen {
       const row = this.#find(conv);
       const quiet = this.#seen(conv);
       if (!row) unknown.push(conv);
+      else if (row.state !== "ended") this.spoke.add(conv);
       // A row that is being loaded takes it too.
       if (!row || row.exchanges < n) this.rows?.update(this.#key(conv), (one) => (one.exchanges = Math.max(one.exchanges, n)), quiet);
     }
+    // The event may have a part of the exchanges only.
+    if (more > 0) for (const { conv, state } of this.rows?.inView() ?? []) if (state !== "ended") this.spoke.add(conv);
     if (this.q !== "") this.#ask(unknown);
   }
 
@@ -313,7 +322,10 @@ class ConversationsScreen {
     const { rows } = this;
     if (!rows || stream.paused) return;
     const shown = rows.inView();
-    for (const { state, conv } of shown) if (state !== "ended") rows.update(this.#key(conv));
+    const open = shown.filter(({ state }) => state !== "ended").map(({ conv }) => conv);
+    for (const conv of open) rows.update(this.#key(conv));
+    // Others are asked for when they come into view.
+    this.#ask(open.filter((conv) => this.spoke.delete(conv)));
     const times = shown.map(({ opened_us }) => opened_us);
     if (times.length > 0) this.map.mark(Math.min(...times), Math.max(...times));
     this.#showFoot();
