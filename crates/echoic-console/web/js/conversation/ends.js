@@ -7,6 +7,7 @@ import { el } from "../dom.js";
 import { clock, counted, size } from "../format.js";
 import { wordLook } from "../format.js";
 import { eventLine } from "./pair.js";
+import { tlsLine } from "./tls.js";
 import { cellView, hexView, textCells } from "./views.js";
 import { reasonWords } from "./words.js";
 
@@ -16,11 +17,12 @@ import { reasonWords } from "./words.js";
 /** Bytes of the left-over ones that are shown. */
 const LEFT_SHOWN = 256;
 
-/** The line of the beginning. @param {Conversation} conversation @param {Shown} shown */
-export function beginLine({ opened_us, role, proto }, shown) {
+/** The lines of the beginning. @param {Conversation} conversation @param {Shown} shown */
+export function beginLines({ opened_us, role, proto, tls }, shown) {
   const datagram = proto === "udp" || proto === "unixgram";
   const word = datagram ? "first datagram" : role === "client" ? "connected" : "accepted";
-  return eventLine({ at: opened_us, icon: "open", word, text: clock(opened_us) }, opened_us, shown);
+  const first = eventLine({ at: opened_us, icon: "open", word, text: clock(opened_us) }, opened_us, shown);
+  return tls ? [first, tlsLine(tls, shown)] : [first];
 }
 
 /** Bytes that made no message; their note tells what the header claimed. @param {Conversation} conversation @param {number} before @param {Shown} shown */

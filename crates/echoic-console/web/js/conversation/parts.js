@@ -50,6 +50,7 @@ export function conversationParts(id, does) {
     list: el("section", { class: "talk", role: "log", "aria-live": "off", "aria-label": `Conversation c${id}`, tabindex: 0 }),
     pill: el("button", { class: "morebar", type: "button", hidden: true, onclick: does.toNewest }),
     calls: el("section", { hidden: true, "aria-label": "Socket calls" }),
+    tls: el("section", { hidden: true, "aria-label": "TLS" }),
     box: el("div", { class: "conv" }),
     foot: el("footer", { class: "foot-bar" }),
     problem: el("p", { class: "banner bad", role: "alert", hidden: true }),

@@ -5,6 +5,7 @@
 import { el, setAttribute, setData } from "../dom.js";
 import { isDatagram, size, wordLook } from "../format.js";
 import { icon } from "../icons.js";
+import { tlsTitle, tlsWord } from "../tls.js";
 
 /** A cell of text. */
 export class TextCell {
@@ -63,17 +64,24 @@ export class WordCell {
   }
 }
 
-/** The pill of an endpoint. */
+/** The pill of an endpoint, and a mark of TLS. */
 export class EndpointCell {
   constructor() {
     this.name = document.createTextNode("");
     this.pill = el("span", { class: "pill" }, this.name);
-    this.node = el("span", { class: "c-ep", role: "gridcell" }, this.pill);
+    this.tls = document.createTextNode("");
+    this.mark = el("span", { class: "tls", hidden: true }, icon("lock"), el("span", { class: "sr" }, this.tls));
+    this.node = el("span", { class: "c-ep", role: "gridcell" }, this.pill, this.mark);
   }
 
-  /** @param {{ep: string, proto: string}} of */
-  show({ ep, proto }) {
+  /** @param {{ep: string, proto: string, tls?: import("../types.js").Tls}} of */
+  show({ ep, proto, tls }) {
     setData(this.name, ep);
     setAttribute(this.pill, "class", isDatagram(proto) ? "pill dgram" : "pill");
+    this.mark.hidden = !tls;
+    if (!tls) return;
+    setData(this.tls, ` ${tlsWord(tls)}`);
+    setAttribute(this.mark, "class", tls.failure === undefined ? "tls" : "tls bad");
+    setAttribute(this.mark, "title", tlsTitle(tls));
   }
 }

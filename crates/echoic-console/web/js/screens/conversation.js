@@ -5,11 +5,12 @@
 import { api, ApiError, isAbort, url } from "../api.js";
 import { Composer } from "../conversation/composer.js";
 import { copyMenu } from "../conversation/copying.js";
-import { beginLine, endLines } from "../conversation/ends.js";
+import { beginLines, endLines } from "../conversation/ends.js";
 import { Inspector } from "../conversation/inspector.js";
 import { choose, conversationParts, MODES, pick, TIMES } from "../conversation/parts.js";
 import { Note } from "../conversation/note.js";
 import { Talk } from "../conversation/talk.js";
+import { showTls } from "../conversation/tls.js";
 import { append, clear, el, fill, setText } from "../dom.js";
 import { Filter } from "../filter.js";
 import { bare, clock, count, counted, isDatagram, shellQuote, storeOption, wordLook } from "../format.js";
@@ -85,7 +86,7 @@ class ConversationScreen {
     const acts = el("div", { class: "acts" }, this.copy.node, this.export.node, parts.tag);
     this.filter.set(this.find);
     append(parts.box, el("div", { class: "talk-side" }, parts.list, parts.pill),
-      el("aside", { class: "side", "aria-label": "Inspector", tabindex: 0 }, this.inspector.node, parts.calls, this.note.node));
+      el("aside", { class: "side", "aria-label": "Inspector", tabindex: 0 }, this.inspector.node, parts.tls, parts.calls, this.note.node));
     fill(this.frame.main, el("h1", { class: "sr" }, `Conversation c${id}`), el("div", { class: "bar" }, back, parts.title, acts),
       el("div", { class: "bar views" }, parts.modes, parts.times, parts.spaces, el("span", { class: "push" }), parts.find, parts.number, parts.details),
       parts.problem, parts.box, parts.foot);
@@ -255,6 +256,7 @@ class ConversationScreen {
       el("span", { class: `out ${look.kind}` }, icon(look.icon), word), ...tags.map((tag) => el("span", { class: "tag" }, tag)));
     this.parts.tag.hidden = !this.#mayLabel();
     this.note.set(conversation.note);
+    showTls(this.parts.tls, conversation.tls);
     if (before?.state !== state) this.#showFoot();
   }
 
@@ -262,7 +264,7 @@ class ConversationScreen {
     const { conversation, talk } = this;
     if (!conversation || !talk || this.gone) return;
     const shown = this.#shown();
-    fill(this.parts.begin, beginLine(conversation, shown));
+    fill(this.parts.begin, ...beginLines(conversation, shown));
     const filtered = this.find !== "";
     const last = Number.isFinite(talk.lastT) ? talk.lastT : conversation.opened_us;
     const marks = talk.marks.filter(({ t_us }) => t_us >= talk.lastT || talk.total === 0);
