@@ -1,5 +1,6 @@
 //! The command line: the commands and their options. Each command turns its arguments into a plan in its own module.
 
+mod config;
 mod console;
 mod errors;
 mod flag_hints;
@@ -29,7 +30,10 @@ use crate::{
     exit::{CommandResult, Exit},
     probe::ProbeArgs,
     status::StatusArgs,
+    term,
 };
+
+use self::config::{Filled, FromFile};
 
 pub(crate) use self::{
     console::{ConsoleArgs, ConsoleOptions},
@@ -48,10 +52,20 @@ const STYLES: Styles = Styles::styled()
 
 /// A socket server that answers and records, and the client that goes with it
 #[derive(Debug, Parser)]
-#[command(name = "echoic", version, styles = STYLES, after_help = after_help())]
+#[command(
+    name = "echoic",
+    version,
+    styles = STYLES,
+    after_help = after_help(),
+    mut_subcommands(config::with_flag)
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) verb: Verb,
+
+    /// The options that came from the file of `--config`.
+    #[arg(skip)]
+    pub(crate) from_file: FromFile,
 }
 
 fn after_help() -> String {
@@ -68,7 +82,8 @@ Examples:
   echoic serve --help    show every option of a command
 
 Environment, where no option says otherwise; an option of an endpoint comes
-before both, and what does not apply to an endpoint is ignored there:
+before both, and what does not apply to an endpoint is ignored there. What the
+file of --config says comes last, before the defaults:
   ECHOIC_AS          --as of serve
   ECHOIC_FRAME       --frame of serve, connect and bench
   ECHOIC_ON          --on of work, serve and console
@@ -77,6 +92,7 @@ before both, and what does not apply to an endpoint is ignored there:
   ECHOIC_DURABILITY  --durability of serve and keep
   ECHOIC_RETENTION   --retention of serve and keep
   ECHOIC_CONSOLE     --console of serve and console
+  ECHOIC_CONFIG      --config of every command but completions and man
   ECHOIC_TOKEN       the token of the console, 16 characters or more
   ECHOIC_PASSWORD    its password, 8 characters or more: the page asks for it
   ECHOIC_LOG         what echoic logs about itself: debug, echoic_server=trace
@@ -94,26 +110,33 @@ impl Cli {
             let words = args.split_off(2);
             args.extend(log::flags_first(words, &Self::command()));
         }
-        Self::parse_words(&args).map_err(|error| errors::print(&errors::prepared(error, &args)))
+        let filled = config::fill(args.clone(), &Self::command()).map_err(|why| {
+            term::note(&term::without_logins(&why));
+            Ok(Exit::Usage)
+        })?;
+        Self::parse_words(filled).map_err(|error| errors::print(&errors::prepared(error, &args)))
     }
 
-    fn parse_words(args: &[OsString]) -> Result<Self, clap::Error> {
-        let mut command = help::fitted(Self::command());
-        let matches = command.try_get_matches_from_mut(args)?;
-        check_store_of_bench(&matches)?;
+    fn parse_words(filled: Filled) -> Result<Self, clap::Error> {
+        let Filled { words, from_file } = filled;
+        let mut command = help::fitted(from_file.relax(Self::command()));
+        let matches = command.try_get_matches_from_mut(words)?;
+        check_store_of_bench(&matches, &from_file)?;
         let mut cli =
             Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
-        cli.verb.note_environment(&matches);
+        cli.verb.note_defaults(&matches, &from_file);
+        cli.from_file = from_file;
         Ok(cli)
     }
 }
 
 /// Checks that `bench --store` comes with `--from-store`. clap's `requires` would ask `ECHOIC_STORE` for it too.
-fn check_store_of_bench(matches: &ArgMatches) -> Result<(), clap::Error> {
+fn check_store_of_bench(matches: &ArgMatches, from_file: &FromFile) -> Result<(), clap::Error> {
     let Some(("bench", matches)) = matches.subcommand() else {
         return Ok(());
     };
-    let is_given = matches.value_source("store") == Some(ValueSource::CommandLine);
+    let is_given =
+        matches.value_source("store") == Some(ValueSource::CommandLine) && !from_file.has("store");
     if is_given && !matches.contains_id("from_store") {
         let why = "--store is the database of --from-store; add --from-store FILTER";
         let kind = ErrorKind::MissingRequiredArgument;
@@ -152,24 +175,24 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    /// Remembers which options came from a variable: one that does not apply is ignored.
-    fn note_environment(&mut self, matches: &ArgMatches) {
-        let is_variable = |option| {
+    /// Remembers which options came from a variable or a file: one that does not apply is ignored.
+    fn note_defaults(&mut self, matches: &ArgMatches, from_file: &FromFile) {
+        let is_default = |option| {
             matches.subcommand().is_some_and(|(_, matches)| {
                 let source = matches
                     .try_contains_id(option)
                     .is_ok()
                     .then(|| matches.value_source(option));
-                source.flatten() == Some(ValueSource::EnvVariable)
+                source.flatten() == Some(ValueSource::EnvVariable) || from_file.has(option)
             })
         };
         match self {
             Self::Serve(args) => {
-                args.frame_from_variable = is_variable("frame");
-                args.console_from_variable = is_variable("console");
+                args.frame_is_default = is_default("frame");
+                args.console_is_default = is_default("console");
             }
-            Self::Connect(args) => args.frame_from_variable = is_variable("frame"),
-            Self::Bench(args) => args.frame_from_variable = is_variable("frame"),
+            Self::Connect(args) => args.frame_is_default = is_default("frame"),
+            Self::Bench(args) => args.frame_is_default = is_default("frame"),
             _ => {}
         }
     }

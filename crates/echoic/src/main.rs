@@ -41,7 +41,7 @@ use crate::{
 
 fn main() -> ExitCode {
     file_size::report_limit_as_error();
-    let result = Cli::read().map_or_else(|printed| printed, |cli| run(cli.verb));
+    let result = Cli::read().map_or_else(|printed| printed, run);
     match result {
         Ok(exit) => exit.into(),
         Err(CliError { exit, why }) => {
@@ -51,9 +51,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(verb: Verb) -> CommandResult {
+fn run(cli: Cli) -> CommandResult {
     trace::start();
-    let result = match verb {
+    let result = match cli.verb {
         Verb::Serve(args) => serve::run(&args),
         Verb::Connect(args) => connect::run(&args),
         Verb::Probe(args) => probe::run(&args),
@@ -68,5 +68,5 @@ fn run(verb: Verb) -> CommandResult {
         Verb::Man(args) => manual::man(&args),
     };
     trace::end();
-    result
+    result.map_err(|error| cli.from_file.locate_options(error))
 }

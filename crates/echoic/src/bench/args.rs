@@ -41,9 +41,9 @@ pub(crate) struct BenchArgs {
     )]
     frame: FramingPair,
 
-    /// `frame` came from `ECHOIC_FRAME`.
+    /// `frame` came from `ECHOIC_FRAME` or a file.
     #[arg(skip)]
-    pub(crate) frame_from_variable: bool,
+    pub(crate) frame_is_default: bool,
 
     #[command(flatten)]
     pub(super) payload: PayloadArgs,
@@ -141,7 +141,7 @@ pub(super) struct Planned {
 impl BenchArgs {
     /// Returns the plan, or an error that names the option at fault.
     pub(super) fn plan(&self) -> Result<Planned, String> {
-        let tells = !self.showing.quiet && !self.frame_from_variable;
+        let tells = !self.showing.quiet && !self.frame_is_default;
         let (endpoint, frames) = target::address(&self.endpoint, self.frame, tells)?;
         let is_datagrams = endpoint.shape() == Some(Shape::Datagrams);
         let corpus_framing = if is_datagrams {

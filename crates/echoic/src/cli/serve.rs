@@ -93,9 +93,9 @@ pub(crate) struct ServeArgs {
     )]
     pub(crate) frame: FramingPair,
 
-    /// `frame` came from `ECHOIC_FRAME`.
+    /// `frame` came from `ECHOIC_FRAME` or a file.
     #[arg(skip)]
-    pub(crate) frame_from_variable: bool,
+    pub(crate) frame_is_default: bool,
 
     /// Stop after one connection (datagrams do not count)
     #[arg(long)]
@@ -114,9 +114,9 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) console: ConsoleOptions,
 
-    /// `console` came from `ECHOIC_CONSOLE`.
+    /// `console` came from `ECHOIC_CONSOLE` or a file.
     #[arg(skip)]
-    pub(crate) console_from_variable: bool,
+    pub(crate) console_is_default: bool,
 
     /// Let the console send to this endpoint too, as a client: HOST:PORT or a URL; may be repeated
     #[arg(long, value_name = "ENDPOINT", value_parser = send_target, help_heading = "Console")]

@@ -45,9 +45,9 @@ pub(crate) struct ConnectArgs {
     #[arg(long, value_name = "F", env = "ECHOIC_FRAME", hide_env_values = true)]
     frame: Option<FramingPair>,
 
-    /// `frame` came from `ECHOIC_FRAME`.
+    /// `frame` came from `ECHOIC_FRAME` or a file.
     #[arg(skip)]
-    pub(crate) frame_from_variable: bool,
+    pub(crate) frame_is_default: bool,
 
     /// End each typed line with this [default: lf with --frame line, none with --frame chunk; other framings define their
     /// own]
@@ -273,9 +273,7 @@ impl ConnectArgs {
         } else {
             Framing::Chunk
         };
-        let frame = self
-            .frame
-            .filter(|_| !(datagrams && self.frame_from_variable));
+        let frame = self.frame.filter(|_| !(datagrams && self.frame_is_default));
         let mut frames = frame.unwrap_or_else(|| default.into());
         let (mut broadcast, mut is_option) = (false, false);
         for (name, value) in options.0 {

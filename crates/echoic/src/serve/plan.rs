@@ -176,7 +176,7 @@ fn console(args: &ServeArgs) -> Result<Option<ConsolePlan>, CliError> {
         return usage("--console-readonly and --console-send exclude each other: omit one of them");
     }
     let console = ConsolePlan::new(&args.console)?;
-    let is_asked = (args.console.console.is_some() && !args.console_from_variable)
+    let is_asked = (args.console.console.is_some() && !args.console_is_default)
         || args.console.open
         || args.console.console_readonly
         || !args.console_send.is_empty();
@@ -218,7 +218,7 @@ fn endpoints(
     let explain = args.showing.explain.then(explain::on_stderr);
     for served in served(args)? {
         let is_datagrams = served.located.endpoint.shape() == Some(Shape::Datagrams);
-        let is_ignored = is_datagrams && args.frame_from_variable;
+        let is_ignored = is_datagrams && args.frame_is_default;
         let mut config = EndpointConfig {
             framing: if is_ignored {
                 FramingPair::default()
