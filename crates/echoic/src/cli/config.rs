@@ -7,6 +7,8 @@ mod check;
 mod fill;
 mod key;
 mod location;
+#[cfg(test)]
+mod tests;
 
 use std::{
     fs::File,

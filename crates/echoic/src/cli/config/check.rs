@@ -15,18 +15,19 @@ use toml::{
 
 use super::{
     Problem, Setting,
-    key::{Form, exclude, form, keys, nearest, tables, word},
+    key::{Form, built, exclude, form, keys, nearest, tables, word},
 };
 
 /// Returns the settings of a file in its order, or all of its problems.
 pub(super) fn check(root: &Command, table: &DeTable<'_>) -> Result<Vec<Setting>, Vec<Problem>> {
+    let built = built(root);
     let mut checker = Checker {
-        root,
+        root: &built,
         lenient: without_rules(root.clone()),
         settings: Vec::new(),
         problems: Vec::new(),
     };
-    checker.table(root, &[], table);
+    checker.table(&built, &[], table);
     checker.settings.sort_by_key(|setting| setting.at.start);
     if checker.problems.is_empty() {
         Ok(checker.settings)

@@ -43,7 +43,8 @@ pub(crate) fn fill(words: Vec<OsString>, root: &Command) -> Result<Filled, Strin
     let Ok(matches) = lenient.try_get_matches_from(&words) else {
         return Ok(nothing(words));
     };
-    let (path, command, matches) = innermost(root, &matches);
+    let built = key::built(root);
+    let (path, command, matches) = innermost(&built, &matches);
     let Ok(Some(file)) = matches.try_get_one::<PathBuf>(CONFIG) else {
         return Ok(nothing(words));
     };

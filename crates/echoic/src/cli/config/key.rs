@@ -5,8 +5,8 @@ use strsim::osa_distance;
 
 use super::CONFIG;
 
-/// Commands without a table: they run nothing.
-const WITHOUT_TABLE: [&str; 2] = ["completions", "man"];
+/// Commands without a table: they only print.
+const WITHOUT_TABLE: [&str; 3] = ["completions", "man", "help"];
 
 /// What the value of a key looks like in TOML.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,13 @@ pub(super) enum Form {
     One,
     /// An array of these, or one of them.
     Many,
+}
+
+/// Returns the command as clap completes it: only then groups have their arguments.
+pub(super) fn built(root: &Command) -> Command {
+    let mut built = root.clone();
+    built.build();
+    built
 }
 
 /// Whether a command takes options from a file.
