@@ -149,6 +149,7 @@ fn every_variable_is_in_the_help_and_the_readme() {
             "serve",
             &[
                 "AS",
+                "CONFIG",
                 "CONSOLE",
                 "DURABILITY",
                 "FRAME",
@@ -159,9 +160,9 @@ fn every_variable_is_in_the_help_and_the_readme() {
                 "TOKEN",
             ][..],
         ),
-        ("connect", &["FRAME"]),
-        ("bench", &["FRAME", "STORE"]),
-        ("log", &["STORE"]),
+        ("connect", &["CONFIG", "FRAME"]),
+        ("bench", &["CONFIG", "FRAME", "STORE"]),
+        ("log", &["CONFIG", "STORE"]),
     ] {
         let own: BTreeSet<String> = own.iter().map(|name| format!("ECHOIC_{name}")).collect();
         assert_eq!(
