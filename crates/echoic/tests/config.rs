@@ -35,8 +35,9 @@ fn store_of_log(home: &Home, args: &[&str], variables: &[(&str, &str)]) -> Strin
     log.envs(variables.iter().copied());
     let Ran { code, err, .. } = run(&mut log, b"");
     assert_eq!(code, Some(1), "{err}");
-    let word = err.split_whitespace().find(|word| word.contains(".db"));
-    word.unwrap_or(&err).trim_matches(':').to_owned()
+    let path = err.split_once("no database at ").unwrap().1;
+    let path = path.split_once(';').unwrap().0;
+    path.rsplit('/').next().unwrap().to_owned()
 }
 
 #[test]
@@ -54,6 +55,19 @@ fn line_comes_before_variable_before_file_before_default() {
     let named = [("ECHOIC_CONFIG", "b.toml")];
     assert_eq!(store_of_log(&home, &[], &named), "other.db");
     assert_eq!(store_of_log(&home, &file, &named), "file.db");
+    let empty = [("ECHOIC_CONFIG", "")];
+    assert_eq!(store_of_log(&home, &[], &empty), "echoic.db");
+    // A variable with a wrong value is wrong, whatever the file has.
+    write(
+        &home,
+        "a.toml",
+        "[serve]\nframe = 'line'\ndurability = 'off'\n",
+    );
+    let mut serve = home.echoic(&["serve", ":0", "--config", "a.toml"]);
+    serve.envs([("ECHOIC_FRAME", "lines"), ("ECHOIC_DURABILITY", "very")]);
+    let Ran { code, err, .. } = run(&mut serve, b"");
+    assert_eq!(code, Some(2), "{err}");
+    assert!(err.contains("ECHOIC_FRAME: invalid framing lines"), "{err}");
 }
 
 #[test]
@@ -276,8 +290,16 @@ fn typed_options_and_those_of_the_file_go_together() {
         "{err}"
     );
     // A filter may begin with a dash, or be like a verb.
-    for (filter, typed, count) in [("-req:hello", "", "0\n"), ("wait", "", "0\n"), ("wait", "id:1", "1\n")] {
-        write(home, "a.toml", &format!("[log]\nfilter = '{filter}'\ncount = true\n"));
+    for (filter, typed, count) in [
+        ("-req:hello", "", "0\n"),
+        ("wait", "", "0\n"),
+        ("wait", "id:1", "1\n"),
+    ] {
+        write(
+            home,
+            "a.toml",
+            &format!("[log]\nfilter = '{filter}'\ncount = true\n"),
+        );
         let typed: &[&str] = if typed.is_empty() { &[] } else { &[typed] };
         let log = [&["log"], typed, &config[..]].concat();
         assert_eq!(home.run(&log).good(), count, "{filter} {typed:?}");

@@ -52,6 +52,7 @@ fn bash_completions_work() {
         );
     }
     assert_eq!(ask("echoic serve --dur"), "--durability\n");
+    assert_eq!(ask("echoic log wait --conf"), "--config\n");
 }
 
 /// Returns whether an optional shell is installed; if not, the test is skipped.

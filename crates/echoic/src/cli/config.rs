@@ -11,6 +11,7 @@ mod location;
 mod tests;
 
 use std::{
+    ffi::OsString,
     fs::File,
     io::Read,
     ops::Range,
@@ -18,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Arg, Command, Id, value_parser};
+use clap::{Arg, Command, Id, ValueHint, value_parser};
 use toml::de::DeTable;
 
 use self::{
@@ -32,6 +33,9 @@ pub(crate) use self::fill::{Filled, FromFile};
 
 /// The argument `--config`.
 const CONFIG: &str = "config";
+
+/// The variable that names the file too.
+const VARIABLE: &str = "ECHOIC_CONFIG";
 
 /// Largest file. One with every option is a hundredth of it.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -47,9 +51,10 @@ pub(super) fn with_flag(command: Command) -> Command {
     let flag = Arg::new(CONFIG)
         .long(CONFIG)
         .value_name("FILE")
-        .env("ECHOIC_CONFIG")
+        .env(VARIABLE)
         .hide_env_values(true)
-        .value_parser(value_parser!(PathBuf))
+        .value_parser(value_parser!(OsString))
+        .value_hint(ValueHint::FilePath)
         .help("Read options from this TOML file, in the table of this command: a key is an option without its dashes. What is typed, and variables, come before it")
         .help_heading(None);
     command.arg(flag).mut_subcommands(with_flag)

@@ -1,10 +1,14 @@
 //! Puts the options of a file before those of the command line.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    env,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use clap::{Arg, ArgMatches, Command, Id, builder::Resettable, parser::ValueSource};
 
-use super::{CONFIG, Config, Setting, key, locate};
+use super::{CONFIG, Config, Setting, VARIABLE, key, locate};
 use crate::exit::{CliError, Exit};
 
 /// A command line with the options of a file.
@@ -38,6 +42,9 @@ pub(crate) fn fill(words: Vec<OsString>, root: &Command) -> Result<Filled, Strin
         words,
         from_file: FromFile::default(),
     };
+    if !may_name_file(&words) {
+        return Ok(nothing(words));
+    }
     // Errors of the command line are found when it is parsed with the file's options. Asked for help, it is not read.
     let lenient = root.clone().ignore_errors(true);
     let Ok(matches) = lenient.try_get_matches_from(&words) else {
@@ -45,14 +52,15 @@ pub(crate) fn fill(words: Vec<OsString>, root: &Command) -> Result<Filled, Strin
     };
     let built = key::built(root);
     let (path, command, matches) = innermost(&built, &matches);
-    let Ok(Some(file)) = matches.try_get_one::<PathBuf>(CONFIG) else {
+    let Ok(Some(file)) = matches.try_get_one::<OsString>(CONFIG) else {
         return Ok(nothing(words));
     };
     let named_by = match matches.value_source(CONFIG) {
-        Some(ValueSource::EnvVariable) => "ECHOIC_CONFIG",
+        Some(ValueSource::EnvVariable) if file.is_empty() => return Ok(nothing(words)),
+        Some(ValueSource::EnvVariable) => VARIABLE,
         _ => "--config",
     };
-    let config = Config::read(file, named_by, root)?;
+    let config = Config::read(Path::new(file), named_by, root)?;
     let settings = config.settings.iter();
     let settings = settings.filter(|setting| {
         let is_own = setting.command.iter().eq(&path);
@@ -67,6 +75,12 @@ pub(crate) fn fill(words: Vec<OsString>, root: &Command) -> Result<Filled, Strin
             path: config.path,
         },
     })
+}
+
+/// Whether a file may be named, so that it is worth a parse.
+fn may_name_file(words: &[OsString]) -> bool {
+    let is_flag = |word: &OsString| word.as_encoded_bytes().starts_with(b"--config");
+    env::var_os(VARIABLE).is_some() || words.iter().any(is_flag)
 }
 
 fn option(setting: &Setting, config: &Config) -> FileOption {
@@ -97,12 +111,11 @@ fn innermost<'a>(
 
 /// Whether the command line or a variable gives this argument, or one that excludes it.
 fn is_replaced(setting: &Setting, command: &Command, matches: &ArgMatches) -> bool {
+    // The matches do not have a variable with a wrong value; that it is given shall be an error.
     let mut given = command.get_arguments().filter(|arg| {
-        let source = matches.value_source(arg.get_id().as_str());
-        matches!(
-            source,
-            Some(ValueSource::CommandLine | ValueSource::EnvVariable)
-        )
+        let is_typed =
+            matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+        is_typed || arg.get_env().and_then(env::var_os).is_some()
     });
     let own = command
         .get_arguments()
