@@ -184,6 +184,7 @@ fn passwords_in_a_file_are_not_printed() {
         "[serve]\nstore = \"postgres://joe:hun\\ter2@db/x\n",
         "[serve]\nstore = \"postgres://joe:hun\\qter2@db/x\"\n",
         "[serve]\nstore = \"postgres://db/x?password=hunter2&nonsense=1\"\n",
+        "[serve]\nstore = \"postgres://joe:two words, hunter2@db/x\n",
         "[serve]\nstor = \"postgres://joe:hunter2@db/x\"\n",
         "[work]\non = [\"nats://hunter2@db/x\", true]\n",
     ] {
