@@ -6,6 +6,7 @@ mod series;
 
 use std::{
     fmt,
+    future::ready,
     ops::{Range, RangeInclusive},
     str::FromStr,
     sync::Arc,
@@ -20,7 +21,7 @@ pub use self::{
 };
 
 use crate::{
-    event::{Batch, ConversationId, ExchangeId, Mark, Micros},
+    event::{Batch, ConversationId, ExchangeId, Mark, Micros, ServerId},
     exchange::{Conversation, Exchange},
     filter::Filter,
     service::BoxFuture,
@@ -143,6 +144,18 @@ pub trait Store: Send + Sync {
     fn changed(&self, beyond: ExchangeId) -> Option<BoxFuture<'_, ()>> {
         let _ = beyond;
         None
+    }
+
+    /// Returns servers with open conversations here that are other processes, whose death this store does not see by itself.
+    fn open_servers(&self) -> BoxFuture<'_, Result<Vec<ServerId>, StoreError>> {
+        Box::pin(ready(Ok(Vec::new())))
+    }
+
+    /// Ends the open conversations of such a server, which has died, and returns their number. If it lives after all, what it
+    /// records next opens them again.
+    fn end_server(&self, server: ServerId) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let _ = server;
+        Box::pin(ready(Ok(0)))
     }
 
     /// Finishes earlier calls, makes their data durable, and releases the store. A second call waits for the same end and

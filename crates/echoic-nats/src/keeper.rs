@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::{
     Connection, NatsError, NatsErrorKind,
+    alive::end_dead,
     message::{InvalidMessage, Received, Reference, read},
     stream::{ANSWER_TIMEOUT, LANES, RecordStream},
 };
@@ -82,8 +83,8 @@ pub async fn run_keeper(
     drop(deliver);
     ready();
     let mut writer = Writer {
-        stream,
-        store,
+        stream: stream.clone(),
+        store: Arc::clone(&store),
         deliveries,
         failing,
         totals: KeeperTotals::default(),
@@ -105,6 +106,7 @@ pub async fn run_keeper(
         biased;
         error = failed => Err(error),
         () = writer.run() => Ok(()),
+        () = end_dead(&stream, store) => Ok(()),
         () = stop => {
             tracing::warn!("the last batches were not written: they stay in the stream");
             Ok(())

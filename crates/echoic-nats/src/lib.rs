@@ -11,6 +11,7 @@
 //! [`RemoteControl`] is the [`Control`](echoic_core::control::Control) of a console that runs elsewhere: it acts on all
 //! servers that are [`Controlled`] at a NATS server.
 
+mod alive;
 mod connection;
 mod control;
 mod error;

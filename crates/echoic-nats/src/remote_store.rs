@@ -1,6 +1,7 @@
 //! A store that passes batches on: they go to a stream, and keepers write them elsewhere.
 
 use std::{
+    collections::HashMap,
     fmt::Display,
     future::ready,
     ops::{Range, RangeInclusive},
@@ -8,11 +9,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use async_nats::jetstream::{message::PublishMessage, stream::Stream};
+use bytes::Bytes;
 use echoic_core::{
-    event::{Batch, BatchId, ConversationId, ExchangeId, Mark, Micros},
+    event::{Batch, BatchId, ConversationId, ExchangeId, Mark, Micros, ServerId},
     exchange::Exchange,
     filter::Filter,
     service::BoxFuture,
@@ -21,16 +24,31 @@ use echoic_core::{
         Page, Retention, Series, Stats, Store, StoreError, StoreErrorKind, StoreLocation, TagCount,
     },
 };
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::{
     Connection, NatsError, NatsUrl,
+    alive::Alive,
     message::{BATCH_BYTES_MAX, Outgoing, Reference, messages},
     stream::{ANSWER_TIMEOUT, RecordStream},
 };
 
 /// Bytes of a payload that are left for the headers.
 const HEADER_BYTES: usize = 512;
+
+/// Messages of the greatest length that fit into a stream.
+const MESSAGES_MIN: usize = 8;
+
+/// Time to wait for room in a stream that is full, and pause before another attempt. A keeper makes room again and again: a server
+/// goes on with that, rather than failing each time.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(2);
+const ROOM_PAUSE: Duration = Duration::from_millis(20);
+
+/// What JetStream says of a stream that is full.
+const FULL: &str = "maximum bytes exceeded";
 
 /// Ids of conversations in a block, of which each server reserves one at a time.
 const BLOCK: u64 = 65_536;
@@ -44,8 +62,8 @@ pub struct RemoteStore {
     stream: RecordStream,
     /// Numbers the blocks of conversation ids.
     conversations: Stream,
-    /// Held while batches are published: they stay in their order.
-    publishing: Mutex<()>,
+    /// Held while batches are published: they stay in their order. The servers whose batches were published have a sign of life.
+    publishing: Mutex<HashMap<ServerId, Option<Alive>>>,
     closed: AtomicBool,
 }
 
@@ -57,7 +75,7 @@ impl RemoteStore {
         Ok(Self {
             conversations: stream.conversations().await?,
             stream,
-            publishing: Mutex::new(()),
+            publishing: Mutex::default(),
             closed: AtomicBool::new(false),
         })
     }
@@ -84,20 +102,44 @@ impl RemoteStore {
 
     fn room(&self) -> usize {
         let max_payload = self.stream.connection.client.max_payload();
-        max_payload.saturating_sub(HEADER_BYTES).max(HEADER_BYTES)
+        // Several messages fit into the stream, however small it is.
+        let most = self.stream.bytes_max() / MESSAGES_MIN;
+        max_payload
+            .min(most)
+            .saturating_sub(HEADER_BYTES)
+            .max(HEADER_BYTES)
     }
 
-    /// Publishes a message, and waits until JetStream has stored it. Returns its number in the stream. With the `id` of an
-    /// earlier message it is not stored again.
+    /// Publishes a message, and waits until JetStream has stored it; for room too, for a while. Returns its number in the stream.
+    /// With the `id` of an earlier message it is not stored again.
     async fn publish(
         &self,
         subject: String,
         id: &str,
         payload: Vec<u8>,
     ) -> Result<u64, StoreError> {
-        let message = PublishMessage::build()
-            .payload(payload.into())
-            .message_id(id);
+        let (payload, deadline) = (Bytes::from(payload), Instant::now() + ROOM_TIMEOUT);
+        loop {
+            let published = self.publish_once(subject.clone(), id, payload.clone());
+            match published.await {
+                Err(StoreError {
+                    kind: StoreErrorKind::Failed { what },
+                    ..
+                }) if what.contains(FULL) && Instant::now() < deadline => {
+                    sleep(ROOM_PAUSE).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn publish_once(
+        &self,
+        subject: String,
+        id: &str,
+        payload: Bytes,
+    ) -> Result<u64, StoreError> {
+        let message = PublishMessage::build().payload(payload).message_id(id);
         let publishing = async {
             let published = self.stream.context.send_publish(subject, message).await;
             published?.await
@@ -113,7 +155,16 @@ impl RemoteStore {
     }
 
     async fn publish_batches(&self, batches: &[Arc<Batch>]) -> Result<(), StoreError> {
-        let _in_order = self.publishing.lock().await;
+        let mut alive = self.publishing.lock().await;
+        for batch in batches {
+            // Before their conversations are in any record.
+            let server = batch.server.id;
+            if !alive.contains_key(&server) {
+                let subject = self.stream.names.alive(server);
+                let answering = Alive::start(&self.stream.connection.client, subject).await;
+                alive.insert(server, answering);
+            }
+        }
         for outgoing in messages(batches, self.room()) {
             // Before each: what was sent while the connection is lost would wait in memory.
             self.check_open()?;
@@ -141,6 +192,13 @@ impl RemoteStore {
     async fn publish_long(&self, batch: BatchId, bytes: &[u8]) -> Result<(), StoreError> {
         if bytes.len() > BATCH_BYTES_MAX {
             return Err(self.failed(&format!("a batch of {} bytes is too long", bytes.len())));
+        }
+        if bytes.len() > self.stream.bytes_max() / 2 {
+            let (len, most) = (bytes.len(), self.stream.bytes_max());
+            let what = format!(
+                "a batch of {len} bytes does not fit into the stream of {most} bytes: raise its max_bytes"
+            );
+            return Err(self.failed(&what));
         }
         let subject = self.stream.names.parts(batch);
         // JetStream sends a part back in base64, which must fit into a payload too.

@@ -19,6 +19,9 @@ pub(crate) const LANES: u64 = 8;
 /// Bytes that the stream may hold: what servers record while no keeper writes. Then it takes no more.
 const STREAM_BYTES_MAX: i64 = 1 << 30;
 
+/// Bytes that a stream must be able to hold: some batches, of which one has up to half a megabyte and a message with its reply.
+const STREAM_BYTES_MIN: i64 = 8 << 20;
+
 /// Time in which a message with the id of an earlier one is dropped by JetStream. Later ones are dropped by the store.
 const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
 
@@ -58,6 +61,11 @@ impl Names {
     /// Subject of what no keeper can read.
     pub(crate) fn unreadable(&self) -> String {
         format!("echoic.{}.unreadable", self.0)
+    }
+
+    /// Subject at which a server answers while it lives.
+    pub(crate) fn alive(&self, server: ServerId) -> String {
+        format!("echoic.{}.alive.{server}", self.0)
     }
 
     pub(crate) fn conversations(&self) -> String {
@@ -119,6 +127,15 @@ impl RecordStream {
         })
     }
 
+    /// Bytes that the stream may hold, as of when it was opened.
+    pub(crate) fn bytes_max(&self) -> usize {
+        let most = self.batches.cached_info().config.max_bytes;
+        usize::try_from(most)
+            .ok()
+            .filter(|most| *most > 0)
+            .unwrap_or(usize::MAX)
+    }
+
     /// Opens the stream whose messages number the blocks of conversation ids.
     pub(crate) async fn conversations(&self) -> Result<Stream, NatsError> {
         let config = Config {
@@ -138,6 +155,14 @@ impl RecordStream {
             ..Config::default()
         };
         open_stream(&self.connection, &self.context, config).await
+    }
+
+    /// Whether all batches of a server that the stream holds are written.
+    pub(crate) async fn is_written(&self, server: ServerId) -> Result<bool, NatsError> {
+        let mut consumer = self.lane(server.0 % LANES).await?;
+        let info = consumer.info().await;
+        let info = info.map_err(|error| NatsError::failed(self.connection.url(), &error))?;
+        Ok(info.num_pending == 0 && info.num_ack_pending == 0)
     }
 
     /// Opens the consumer of a lane, which all keepers share.
@@ -195,6 +220,7 @@ async fn open_stream(
         let fewer = has < asked;
         fewer.then(|| format!("its num_replicas is {has}: expected {asked}, as the URL says"))
     });
+    let difference = difference.or_else(|| too_small(settings, &config));
     match difference {
         None => Ok(found),
         Some(why) => Err(error(NatsErrorKind::OtherStream {
@@ -202,6 +228,15 @@ async fn open_stream(
             why,
         })),
     }
+}
+
+/// Returns the size of a stream that is too small for batches: what does not fit is never recorded.
+fn too_small(found: &Config, expected: &Config) -> Option<String> {
+    let (has, is_for_batches) = (found.max_bytes, expected.max_bytes > 0);
+    let is_small = is_for_batches && has > 0 && has < STREAM_BYTES_MIN;
+    is_small.then(|| {
+        format!("its max_bytes is {has}: expected at least {STREAM_BYTES_MIN}, for some batches")
+    })
 }
 
 /// Returns the first setting in which a stream is not as expected. Its size is the administrator's, and so

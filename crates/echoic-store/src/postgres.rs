@@ -12,7 +12,7 @@ use std::{
 };
 
 use echoic_core::{
-    event::{Batch, ConversationId, ExchangeId, Mark, Micros},
+    event::{Batch, ConversationId, ExchangeId, Mark, Micros, ServerId},
     exchange::Exchange,
     filter::Filter,
     service::BoxFuture,
@@ -345,6 +345,14 @@ impl Store for PostgresStore {
         Some(Box::pin(async move {
             let _ = newest.wait_for(|newest| *newest > beyond).await;
         }))
+    }
+
+    fn open_servers(&self) -> BoxFuture<'_, Result<Vec<ServerId>, StoreError>> {
+        self.write(|writer| async move { writer.open_servers().await })
+    }
+
+    fn end_server(&self, server: ServerId) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.write(move |writer| async move { writer.end_server(server).await })
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {

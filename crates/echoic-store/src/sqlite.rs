@@ -15,7 +15,7 @@ use std::{
 };
 
 use echoic_core::{
-    event::{Batch, ConversationId, ExchangeId, Mark, Micros},
+    event::{Batch, ConversationId, ExchangeId, Mark, Micros, ServerId},
     exchange::Exchange,
     filter::Filter,
     service::BoxFuture,
@@ -244,6 +244,14 @@ impl Store for SqliteStore {
 
     fn prune(&self, retention: Retention, now: Micros) -> BoxFuture<'_, Result<u64, StoreError>> {
         Box::pin(self.writer.run(move |writer| writer.prune(retention, now)))
+    }
+
+    fn open_servers(&self) -> BoxFuture<'_, Result<Vec<ServerId>, StoreError>> {
+        Box::pin(self.writer.run(Writer::open_servers))
+    }
+
+    fn end_server(&self, server: ServerId) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.writer.run(move |writer| writer.end_server(server)))
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), StoreError>> {

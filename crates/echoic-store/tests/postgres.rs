@@ -168,6 +168,36 @@ fn batch_is_stored_once_also_by_another_connection() {
     assert_eq!(database.psql("SELECT count(*) FROM echoic.batch"), "2");
 }
 
+/// Keepers write the batches of one server in turn, each with a connection that counts.
+#[test]
+fn several_writers_of_one_server_count_each_exchange_once() {
+    let Some(database) = database() else { return };
+    let stores = [open(&database), open(&database)];
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.open(2);
+    for round in 0..6 {
+        scenario.lines(1, &["a", "b"], 2);
+        scenario.lines(2, &["c"], 1);
+        wait(stores[[0, 1, 1, 0, 1, 0][round]].append(scenario.take())).unwrap();
+    }
+    scenario.end(1, CloseReason::PeerClosed, 0);
+    wait(stores[1].append(scenario.take())).unwrap();
+    scenario.lines(2, &["d"], 1);
+    wait(stores[0].append(scenario.take())).unwrap();
+    // Each writes what it has counted of the conversation that is still open.
+    for store in &stores {
+        wait(store.close()).unwrap();
+    }
+    let counts = "SELECT id, exchanges, (SELECT sum(count) FROM echoic.run WHERE conversation = conversation.id)
+        FROM echoic.conversation ORDER BY id";
+    assert_eq!(database.psql(counts), "1|12|12\n2|7|7");
+    assert_eq!(
+        database.psql("SELECT received FROM echoic.conversation WHERE id = 2"),
+        "14"
+    );
+}
+
 #[test]
 fn conversation_ids_are_reserved_once() {
     let Some(database) = database() else { return };

@@ -99,6 +99,10 @@ impl Session {
         let ids = batches.iter().map(|batch| batch.id());
         let stored = self.servers.stored(&self.client, ids);
         let (mut state, mut stored) = try_join(self.state(), stored).await?;
+        for (server, progress) in stored.servers() {
+            let known = self.servers.get_mut(server);
+            known.catch_up(&self.client, progress).await?;
+        }
         if state.room.is_used_up(limits) && state.room.has_next {
             state.part += 1;
             state.room.has_next = false;
@@ -114,7 +118,7 @@ impl Session {
             stored.add(batch.id(), next);
             first_ids.push(next);
             let server = self.servers.get_mut(batch.server.id);
-            server.newest = server.newest.max(batch.number);
+            server.stored(batch.number);
             added.batch(server.key, batch, next, &rows);
             if rows.exchanges > 0 {
                 copied.push(rows.with_ids(next, state.part));

@@ -6,7 +6,7 @@ use echoic_core::{
     event::{BatchId, ExchangeId, ServerId, ServerInfo},
     store::BATCHES_KNOWN,
 };
-use tokio_postgres::{Client, Error, types::ToSql};
+use tokio_postgres::{Client, Error, Row, types::ToSql};
 
 use super::{counts::Counts, schema::LOCK_SERVERS};
 
@@ -24,17 +24,33 @@ pub(super) struct Servers(HashMap<ServerId, Known>);
 pub(super) struct Known {
     pub(super) key: i64,
     pub(super) counts: Counts,
-    /// Largest number of its batches.
-    pub(super) newest: u64,
+    /// What it was when `counts` began, and since: `counts` has all runs after `tallied` only if nobody else has stored any.
+    progress: Progress,
     /// Number of the batch at which old names were removed.
     folded: u64,
 }
+
+/// How far a server is in the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Progress {
+    /// Runs up to this one are counted in the rows of its open conversations.
+    tallied: ExchangeId,
+    /// Largest number of its batches.
+    newest: u64,
+    /// It was taken for dead.
+    died: bool,
+}
+
+/// Columns of a [`Progress`].
+const PROGRESS: &str = "server.tallied, greatest(server.last,
+    (SELECT max(number) FROM batch WHERE batch.server = server.key)), server.died";
 
 /// The names of stored batches among those of an append, with the ids of their first exchanges.
 pub(super) struct Stored {
     /// All batches up to this one of each server.
     last: HashMap<ServerId, u64>,
     ids: HashMap<BatchId, ExchangeId>,
+    progress: HashMap<ServerId, Progress>,
 }
 
 impl Stored {
@@ -50,12 +66,40 @@ impl Stored {
     pub(super) fn add(&mut self, batch: BatchId, first: ExchangeId) {
         self.ids.insert(batch, first);
     }
+
+    /// The servers of the batches.
+    pub(super) fn servers(&self) -> impl Iterator<Item = (ServerId, Progress)> {
+        self.progress
+            .iter()
+            .map(|(server, progress)| (*server, *progress))
+    }
+}
+
+impl Progress {
+    fn read(row: &Row, at: usize) -> Self {
+        let number = |at: usize| row.get::<_, i64>(at).cast_unsigned();
+        Self {
+            tallied: number(at),
+            newest: number(at + 1),
+            died: row.get(at + 2),
+        }
+    }
+
+    async fn of(client: &Client, key: i64) -> Result<Self, Error> {
+        let sql = format!("SELECT {PROGRESS} FROM server WHERE key = $1");
+        let row = client.query_one(&sql, &[&key]).await?;
+        Ok(Self::read(&row, 0))
+    }
 }
 
 impl Servers {
     pub(super) fn get_mut(&mut self, id: ServerId) -> &mut Known {
         let known = self.0.get_mut(&id);
         known.expect("invariant: adopted before the append")
+    }
+
+    pub(super) fn remove(&mut self, id: ServerId) {
+        self.0.remove(&id);
     }
 
     pub(super) fn keys(&self) -> Vec<i64> {
@@ -87,23 +131,20 @@ impl Servers {
         let name = plain(&server.name);
         let row: [&(dyn ToSql + Sync); 3] = [&id, &name, &server.started];
         let is_new = client.execute(sql, &row).await? > 0;
-        let sql = "SELECT key, died FROM server WHERE id = $1";
+        let sql = "SELECT key FROM server WHERE id = $1";
         let row = client.query_one(sql, &[&id]).await?;
         let key: i64 = row.get(0);
         // Shared: several processes may store batches of the same server.
         let sql =
             format!("SELECT pg_try_advisory_lock_shared({LOCK_SERVERS}, $1::bigint::integer)");
         client.query_one(&sql, &[&key]).await?;
-        if row.get(1) {
-            revive(client, key).await?;
-        }
         if !is_new {
             Counts::recount(client, key).await?;
         }
         let known = Known {
             key,
             counts: Counts::default(),
-            newest: 0,
+            progress: Progress::of(client, key).await?,
             folded: 0,
         };
         self.0.insert(server.id, known);
@@ -124,13 +165,17 @@ impl Servers {
         let mut stored = Stored {
             last: HashMap::new(),
             ids: HashMap::new(),
+            progress: HashMap::new(),
         };
+        let sql = format!(
+            "SELECT server.last, batch.number, batch.first_id, {PROGRESS} FROM server
+            LEFT JOIN batch ON batch.server = server.key AND batch.number = ANY ($2)
+            WHERE server.key = $1"
+        );
         for (server, numbers) in numbers {
             let key = self.0.get(&server).map_or(0, |known| known.key);
-            let sql = "SELECT server.last, batch.number, batch.first_id FROM server
-                LEFT JOIN batch ON batch.server = server.key AND batch.number = ANY ($2)
-                WHERE server.key = $1";
-            for row in client.query(sql, &[&key, &numbers]).await? {
+            for row in client.query(&sql, &[&key, &numbers]).await? {
+                stored.progress.insert(server, Progress::read(&row, 3));
                 stored
                     .last
                     .insert(server, row.get::<_, i64>(0).cast_unsigned());
@@ -146,9 +191,50 @@ impl Servers {
 }
 
 impl Known {
+    /// Notes that a batch with this number is stored.
+    pub(super) fn stored(&mut self, number: u64) {
+        self.progress.newest = self.progress.newest.max(number);
+    }
+
+    /// Opens the conversations again if the server was taken for dead, and counts again from the runs if another connection has stored batches of this server, or has counted them: several keepers
+    /// may write what one server records, in turn. The caller holds the lock for appends.
+    pub(super) async fn catch_up(
+        &mut self,
+        client: &Client,
+        progress: Progress,
+    ) -> Result<(), Error> {
+        if progress.died {
+            revive(client, self.key).await?;
+        } else if self.progress == progress {
+            return Ok(());
+        }
+        Counts::recount(client, self.key).await?;
+        self.counts = Counts::default();
+        self.progress = Progress::of(client, self.key).await?;
+        Ok(())
+    }
+
+    /// Adds the counts to the rows of its open conversations: `last` is the last exchange of the record. The caller holds the lock
+    /// for appends.
+    pub(super) async fn write_counts(
+        &mut self,
+        client: &Client,
+        last: ExchangeId,
+    ) -> Result<(), Error> {
+        let progress = Progress::of(client, self.key).await?;
+        if progress.died {
+            // None is open. What the server records next opens them again, and has them counted.
+            return Ok(());
+        }
+        self.catch_up(client, progress).await?;
+        self.counts.write(client, self.key, last).await?;
+        self.progress.tallied = self.progress.tallied.max(last);
+        Ok(())
+    }
+
     /// Whether [`Known::write_due`] would write something: `last` is the last exchange of the record.
     pub(super) fn is_due(&self, last: ExchangeId) -> bool {
-        self.counts.is_due(last) || self.newest >= self.folded + FOLD_EVERY
+        self.counts.is_due(last) || self.progress.newest >= self.folded + FOLD_EVERY
     }
 
     /// Writes the counts and removes the names of old batches, each from time to time.
@@ -158,9 +244,9 @@ impl Known {
         last: ExchangeId,
     ) -> Result<(), Error> {
         if self.counts.is_due(last) {
-            self.counts.write(client, self.key, last).await?;
+            self.write_counts(client, last).await?;
         }
-        if self.newest >= self.folded + FOLD_EVERY {
+        if self.progress.newest >= self.folded + FOLD_EVERY {
             self.fold(client).await?;
         }
         Ok(())
@@ -186,7 +272,7 @@ impl Known {
             DELETE FROM batch USING folded WHERE server = $1 AND number <= folded.last";
         let known = BATCHES_KNOWN.cast_signed();
         client.execute(sql, &[&self.key, &known]).await?;
-        self.folded = self.newest;
+        self.folded = self.progress.newest;
         Ok(())
     }
 }
@@ -245,20 +331,48 @@ pub(super) async fn end_of_dead(client: &mut Client, own: &[i64]) -> Result<u64,
         if !is_dead {
             continue;
         }
-        Counts::recount(transaction.client(), key).await?;
-        // Only the counts are known. Replies count as sent: to report a reply as unsent that the peer has received would be the
-        // worse error. The counts are of requests and replies, and a client sends the requests.
-        let sql = "UPDATE conversation SET ended = seen, reason = 'process-died',
+        ended += end_open(transaction.client(), key).await?;
+        transaction.commit().await?;
+    }
+    Ok(ended)
+}
+
+/// Ends the open conversations of a server that has died. Returns their number.
+async fn end_open(client: &Client, key: i64) -> Result<u64, Error> {
+    Counts::recount(client, key).await?;
+    // Only the counts are known. Replies count as sent: to report a reply as unsent that the peer has received would be the
+    // worse error. The counts are of requests and replies, and a client sends the requests.
+    let sql = "UPDATE conversation SET ended = seen, reason = 'process-died',
                 last_run = (SELECT last_exchange FROM state),
                 received = CASE role WHEN 'client' THEN sent ELSE received END,
                 sent = CASE role WHEN 'client' THEN received ELSE sent END
             WHERE server = $1 AND last_run IS NULL";
-        ended += transaction.execute(sql, &[&key]).await?;
-        let sql = "UPDATE server SET died = true WHERE key = $1";
-        transaction.execute(sql, &[&key]).await?;
-        transaction.commit().await?;
-    }
+    let ended = client.execute(sql, &[&key]).await?;
+    let sql = "UPDATE server SET died = true WHERE key = $1";
+    client.execute(sql, &[&key]).await?;
     Ok(ended)
+}
+
+/// Returns those of the servers that have open conversations.
+pub(super) async fn open_among(client: &Client, ids: &[String]) -> Result<Vec<ServerId>, Error> {
+    let sql = "SELECT id FROM server WHERE id = ANY ($1)
+        AND key IN (SELECT server FROM conversation WHERE last_run IS NULL)";
+    let rows = client.query(sql, &[&ids]).await?;
+    let ids = rows.iter().map(|row| row.get::<_, String>(0).parse().ok());
+    Ok(ids.flatten().collect())
+}
+
+/// Ends the open conversations of a server elsewhere that has died, and gives up the lock that showed that it lives. The caller
+/// holds the lock for appends. Returns their number.
+pub(super) async fn end_one(client: &Client, id: ServerId) -> Result<u64, Error> {
+    let sql = "SELECT key FROM server WHERE id = $1";
+    let Some(row) = client.query_opt(sql, &[&id.to_string()]).await? else {
+        return Ok(0);
+    };
+    let key = row.get(0);
+    let sql = format!("SELECT pg_advisory_unlock_shared({LOCK_SERVERS}, $1::bigint::integer)");
+    client.execute(&sql, &[&key]).await?;
+    end_open(client, key).await
 }
 
 /// Returns a text without NUL, which PostgreSQL cannot store.

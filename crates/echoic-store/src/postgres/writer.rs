@@ -8,7 +8,7 @@ use std::{
 };
 
 use echoic_core::{
-    event::{Batch, ConversationId, EndpointInfo, ExchangeId, Micros, ServerInfo},
+    event::{Batch, ConversationId, EndpointInfo, ExchangeId, Micros, ServerId, ServerInfo},
     store::{Durability, Retention, StoreError, StoreErrorKind},
 };
 use tokio::{
@@ -137,6 +137,41 @@ impl Writer {
         let (ids, room) = self.refused(appended)?;
         self.refused(session.after_append(room, limits).await)?;
         Ok(ids)
+    }
+
+    /// Returns those of the servers that were stored here lately which have open conversations.
+    pub(super) async fn open_servers(&self) -> Result<Vec<ServerId>, StoreError> {
+        let mut state = self.state().await?;
+        let ids: Vec<String> = state
+            .servers
+            .iter()
+            .map(|server| server.id.to_string())
+            .collect();
+        let asked = async {
+            self.connect(&mut state).await?;
+            self.refused(servers::open_among(&state.session().client, &ids).await)
+        };
+        let done = self.within(asked).await;
+        state.repeat(&mut false, &done);
+        done
+    }
+
+    /// Ends the open conversations of a server elsewhere that has died.
+    pub(super) async fn end_server(&self, id: ServerId) -> Result<u64, StoreError> {
+        let mut state = self.state().await?;
+        let ending = async {
+            self.connect(&mut state).await?;
+            state.servers.retain(|server| server.id != id);
+            let session = state.session();
+            session.servers.remove(id);
+            self.lock_appends(&session.client).await?;
+            let ended = self.refused(servers::end_one(&session.client, id).await)?;
+            self.refused(session.client.batch_execute("COMMIT").await)?;
+            Ok(ended)
+        };
+        let done = self.within(ending).await;
+        state.repeat(&mut false, &done);
+        done
     }
 
     /// Reserves ids of conversations, and returns the first.
@@ -343,7 +378,7 @@ impl Session {
             .query_one("SELECT last_exchange FROM state", &[]);
         let last = last.await?.get::<_, i64>(0).cast_unsigned();
         for known in self.servers.all_mut() {
-            known.counts.write(&self.client, known.key, last).await?;
+            known.write_counts(&self.client, last).await?;
         }
         Ok(())
     }

@@ -1,10 +1,11 @@
 //! Servers that wrote to this database, and the ids of their batches.
 
 use echoic_core::{
+    ending::CloseReason,
     event::{Batch, ExchangeId, ServerId, ServerInfo},
     store::BATCHES_KNOWN,
 };
-use rusqlite::{OptionalExtension, Transaction};
+use rusqlite::{Connection, OptionalExtension, Transaction};
 
 use super::writer::Writes;
 use crate::batches::is_far_below;
@@ -20,7 +21,11 @@ const DELETE_EVERY: u64 = 1_024;
 
 /// Servers seen since the file was opened, or since a commit failed.
 #[derive(Default)]
-pub(super) struct Servers(Vec<Known>);
+pub(super) struct Servers {
+    known: Vec<Known>,
+    /// They are other processes: one that was taken for dead may come back.
+    are_others: bool,
+}
 
 #[derive(Clone, Copy)]
 struct Known {
@@ -41,8 +46,32 @@ pub(super) enum FoundBatch {
 }
 
 impl Servers {
+    pub(super) fn of(writes: Writes) -> Self {
+        Self {
+            known: Vec::new(),
+            are_others: writes == Writes::OfOthers,
+        }
+    }
+
+    pub(super) fn are_others(&self) -> bool {
+        self.are_others
+    }
+
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        self.known.clear();
+    }
+
+    /// Ends the open conversations of a server that has died. Returns their number.
+    pub(super) fn end(
+        &mut self,
+        transaction: &Transaction<'_>,
+        id: ServerId,
+        last: ExchangeId,
+    ) -> rusqlite::Result<u64> {
+        // If it comes back, it is looked for again.
+        self.known.retain(|known| known.id != id);
+        let of_server = "server = (SELECT key FROM server WHERE id = ?1) AND last_run IS NULL";
+        end_open(transaction, of_server, &id.to_string(), last)
     }
 
     /// Searches for a batch, and adds its server if it is new.
@@ -94,29 +123,72 @@ impl Servers {
         transaction: &Transaction<'_>,
         server: &ServerInfo,
     ) -> rusqlite::Result<&mut Known> {
-        if let Some(at) = self.0.iter().position(|known| known.id == server.id) {
-            return Ok(&mut self.0[at]);
+        let position = self.known.iter().position(|known| known.id == server.id);
+        if let Some(at) = position {
+            return Ok(&mut self.known[at]);
         }
         let id = server.id.to_string();
-        transaction.execute(
+        let is_new = transaction.execute(
             "INSERT INTO server (id, name, started) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
             (&id, &server.name, server.started),
-        )?;
+        )? > 0;
         let sql = "SELECT key, coalesce((SELECT max(number) FROM batch WHERE server = key), 0)
             FROM server WHERE id = ?1";
         let (key, newest) =
             transaction.query_row(sql, [&id], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        if self.0.len() == SERVERS_MAX as usize {
-            self.0.remove(0);
+        if self.are_others && !is_new {
+            revive(transaction, key)?;
         }
-        self.0.push(Known {
+        if self.known.len() == SERVERS_MAX as usize {
+            self.known.remove(0);
+        }
+        self.known.push(Known {
             id: server.id,
             key,
             newest,
             deleted: 0,
         });
-        Ok(self.0.last_mut().expect("invariant: just pushed"))
+        Ok(self.known.last_mut().expect("invariant: just pushed"))
     }
+}
+
+/// Ends open conversations that `which` selects, by the parameter 1, since their process has died. Returns their number.
+pub(super) fn end_open(
+    transaction: &Transaction<'_>,
+    which: &str,
+    parameter: &str,
+    last: ExchangeId,
+) -> rusqlite::Result<u64> {
+    // Only the counts are known. Replies count as sent: to report a reply as unsent that the peer has received would be the worse
+    // error. The counts are of requests and replies, and a client sends the requests.
+    let sql = format!(
+        "UPDATE conversation SET ended = seen, reason = ?2, last_run = ?3,
+            received = CASE role WHEN 'client' THEN sent ELSE received END,
+            sent = CASE role WHEN 'client' THEN received ELSE sent END
+        WHERE {which}"
+    );
+    let reason = CloseReason::ProcessDied.word();
+    let ended = transaction.execute(&sql, (parameter, reason, last))?;
+    Ok(ended as u64)
+}
+
+/// Returns the servers that have open conversations.
+pub(super) fn open(connection: &Connection) -> rusqlite::Result<Vec<ServerId>> {
+    let sql = "SELECT id FROM server WHERE key IN (SELECT server FROM conversation WHERE last_run IS NULL)";
+    let mut select = connection.prepare_cached(sql)?;
+    let ids = select.query_map([], |row| row.get::<_, String>(0))?;
+    let ids = ids.map(|id| id.map(|id| id.parse().ok()));
+    ids.filter_map(Result::transpose).collect()
+}
+
+/// Opens the conversations again that were taken for those of a dead server.
+fn revive(transaction: &Transaction<'_>, key: i64) -> rusqlite::Result<()> {
+    let sql = "UPDATE conversation SET ended = NULL, reason = NULL, last_run = NULL,
+            received = CASE role WHEN 'client' THEN sent ELSE received END,
+            sent = CASE role WHEN 'client' THEN received ELSE sent END
+        WHERE server = ?1 AND reason = ?2";
+    let reason = CloseReason::ProcessDied.word();
+    transaction.execute(sql, (key, reason)).map(drop)
 }
 
 /// Deletes the batch ids of all but the newest servers, and servers without conversations. Conversations are numbered in

@@ -13,8 +13,7 @@ use std::{
 };
 
 use echoic_core::{
-    ending::CloseReason,
-    event::{EndpointInfo, Role},
+    event::{EndpointInfo, ServerId},
     store::{Durability, LabelChange, StoreError},
 };
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -140,7 +139,10 @@ impl Writer {
             on_change,
             log_pages,
             checkpointer: Checkpointer::new(path),
-            cache: Cache::default(),
+            cache: Cache {
+                servers: Servers::of(writes),
+                ..Cache::default()
+            },
             size_limit: SizeLimit::default(),
             syncs: false,
             failed: None,
@@ -158,14 +160,8 @@ impl Writer {
             if writes == Writes::OfOthers {
                 return Ok(0);
             }
-            // Only the counts are known. Replies count as sent: to report a reply as unsent that the peer has received
-            // would be the worse error. The counts are of requests and replies, and a client sends the requests.
-            let sql = "UPDATE conversation SET received = sent, sent = received
-                WHERE last_run IS NULL AND role = ?";
-            transaction.execute(sql, [Role::Client.word()])?;
-            let sql = "UPDATE conversation SET ended = seen, reason = ?, last_run = ? WHERE last_run IS NULL";
-            let lost = transaction.execute(sql, (CloseReason::ProcessDied.word(), cache.state.last_exchange))?;
-            Ok(lost as u64)
+            let all = "last_run IS NULL AND ?1 = ''";
+            servers::end_open(transaction, all, "", cache.state.last_exchange)
         })?;
         Ok((writer, recovered))
     }
@@ -314,6 +310,24 @@ impl Writer {
         let checked = change.check().map_err(labels::invalid);
         checked.map_err(|why| store_error(&self.path, &why))?;
         self.transact(|transaction, _| labels::apply(transaction, change))
+    }
+
+    /// Returns the servers elsewhere that have open conversations.
+    pub(super) fn open_servers(&mut self) -> Result<Vec<ServerId>, StoreError> {
+        if !self.cache.servers.are_others() {
+            return Ok(Vec::new());
+        }
+        let found = servers::open(self.connect()?);
+        found.map_err(|why| self.check_error(&why))
+    }
+
+    /// Ends the open conversations of a server elsewhere that has died.
+    pub(super) fn end_server(&mut self, server: ServerId) -> Result<u64, StoreError> {
+        self.transact(|transaction, cache| {
+            cache.write_counts(transaction)?;
+            let last = cache.state.last_exchange;
+            cache.servers.end(transaction, server, last)
+        })
     }
 
     /// Removes the file on close, if the store is empty.

@@ -107,17 +107,16 @@ impl Nats {
         nodes
     }
 
-    /// The URL of a stream of a cluster.
-    pub(crate) fn cluster_url(nodes: &[Self; 3], name: &str) -> String {
-        let hosts = nodes
-            .each_ref()
-            .map(|node| format!("127.0.0.1:{}", node.port));
+    /// The URL of a stream or a subject of a cluster.
+    pub(crate) fn cluster_url(nodes: &[Self], name: &str) -> String {
+        let hosts = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
+        let hosts: Vec<_> = hosts.collect();
         format!("nats://{}/{name}", hosts.join(","))
     }
 
     /// Waits until each node of a cluster has all of a stream: then another one may die.
     #[track_caller]
-    pub(crate) fn wait_for_replicas(nodes: &[Self; 3], stream: &str) {
+    pub(crate) fn wait_for_replicas(nodes: &[Self], stream: &str) {
         let subject = format!("$JS.API.STREAM.INFO.{stream}");
         until("each node has all of the stream", || {
             let info = nodes[0].try_request(&subject, "", Duration::from_secs(1));
@@ -183,6 +182,17 @@ impl Nats {
         self.stream_info(stream)["state"]["messages"]
             .as_u64()
             .expect(stream)
+    }
+
+    /// Whether keepers have written and acknowledged all that a stream had for them. Of a server that was killed, some of that may
+    /// be in the stream again, where nobody gets it.
+    pub(crate) fn is_written(&self, stream: &str) -> bool {
+        (0..8).all(|lane| {
+            let subject = format!("$JS.API.CONSUMER.INFO.{stream}.keep-{lane}");
+            let info = self.try_request(&subject, "", SOON).unwrap_or_default();
+            let info: serde_json::Value = serde_json::from_str(&info).unwrap_or_default();
+            info["num_pending"] == 0 && info["num_ack_pending"] == 0
+        })
     }
 
     /// The URL of a subject or a stream.

@@ -173,6 +173,11 @@ impl Lines {
         })
     }
 
+    /// Returns the lines so far.
+    pub(crate) fn so_far(&self) -> Vec<String> {
+        text(&self.0.state.lock().unwrap().lines)
+    }
+
     /// Returns all lines, once the process has exited.
     #[track_caller]
     pub(crate) fn all(&self) -> Vec<String> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     assert_recorded_once,
-    harness::{Home, Load, Nats, Serve},
+    harness::{Home, Load, Nats, Serve, Talk},
     keeper::Keeper,
     serve, stop,
 };
@@ -62,6 +62,68 @@ fn nats_killed_under_load_and_started_again_loses_no_exchange() {
     let served = stop(serve, load);
     println!("{served} served");
     assert_recorded_once(&home, served, &["server-stopped"]);
+    keeper.stop();
+}
+
+/// A stream that is full fails nothing for good: what is declared lost and what is recorded are all that was served, and once a
+/// keeper makes room the server says so, under a load that is faster than the keeper.
+#[test]
+fn full_stream_under_load_is_recorded_again_when_a_keeper_comes() {
+    let nats = Nats::with_jetstream();
+    super::refused::create_stream(&nats, 8 << 20);
+    let home = Arc::new(Home::new());
+    let mut serve = serve(&nats, &["echo=:0"]);
+    let load = Load::start(serve.at[0], "full", &[256, 256, 256, 256]);
+    serve.err.wait_for("not recording since");
+    let while_full = load.received();
+    let keeper = Keeper::start(&nats, &home);
+    serve.err.wait_for("recording again");
+    println!(
+        "{while_full} replies until it was full, {} until it recorded again",
+        load.received()
+    );
+    serve.signal(rustix::process::Signal::TERM);
+    let stopped = serve.ends();
+    println!("{stopped:?}");
+    for peer in load.ends() {
+        peer.assert_prefix();
+    }
+    super::until("everything is written", || {
+        home.count(&[]) >= stopped.recorded
+    });
+    super::until("the stream is empty", || {
+        nats.stream_messages("record") == 0
+    });
+    assert_eq!(home.count(&[]), stopped.recorded);
+    keeper.stop();
+}
+
+/// A server that was killed says nothing of its end: the keeper finds out, and not before all of its batches are written.
+#[test]
+fn conversations_of_a_killed_server_end_as_process_died() {
+    let nats = Nats::with_jetstream();
+    let home = Arc::new(Home::new());
+    let keeper = Keeper::start(&nats, &home);
+    let serve = [0; 2].map(|_| serve(&nats, &["upper=:0"]));
+    let [killed, quiet] = serve;
+    let mut talks = [Talk::to(killed.at[0]), Talk::to(quiet.at[0])];
+    for talk in &mut talks {
+        talk.ask("a\n", "A\n");
+        talk.ask("b\nc\n", "B\nC\n");
+    }
+    super::until("both are recorded", || home.count(&[]) == 6);
+    killed.kill();
+    let ended = "SELECT reason, exchanges, received FROM conversation WHERE ended IS NOT NULL";
+    super::until("its conversation has ended", || home.sql(ended).len() == 1);
+    assert_eq!(home.sql(ended), ["process-died|3|6"]);
+    // The other one has said as little all the time, and lives.
+    let [_, mut talk] = talks;
+    talk.ask("d\n", "D\n");
+    drop(talk.finish());
+    super::until("the other has ended", || home.sql(ended).len() == 2);
+    let reasons = "SELECT reason FROM conversation ORDER BY reason";
+    assert_eq!(home.sql(reasons), ["peer-closed", "process-died"]);
+    quiet.stop();
     keeper.stop();
 }
 

@@ -1,4 +1,5 @@
 //! `echoic keep` as a process.
+#![allow(dead_code, reason = "chaos.rs uses a part of it")]
 
 use std::{
     process::{Child, Stdio},

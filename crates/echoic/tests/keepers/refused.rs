@@ -72,14 +72,30 @@ fn stream_of_another_size_is_accepted() {
     super::serve(&nats, &["echo=:0"]).stop();
 }
 
-/// Creates the stream as the program does, but of 1 MB.
+/// One batch would fill it: what does not fit would never be recorded.
+#[test]
+fn stream_that_holds_no_batch_is_refused() {
+    let nats = Nats::with_jetstream();
+    create_stream(&nats, 30_000);
+    for err in refused(&nats.url("record"), 1) {
+        let expected = "its max_bytes is 30000: expected at least 8388608";
+        assert!(err.contains(expected), "{err}");
+    }
+}
+
+/// Creates the stream as the program does, but of 16 MB.
 #[track_caller]
 fn create_small_stream(nats: &Nats) {
+    create_stream(nats, 16_000_000);
+}
+
+#[track_caller]
+pub(super) fn create_stream(nats: &Nats, bytes: u64) {
     let subjects =
         r#"["echoic.record.batches.*","echoic.record.parts.>","echoic.record.unreadable"]"#;
     let config = format!(
         r#"{{"name":"record","subjects":{subjects},"retention":"workqueue","discard":"new","storage":"file",
-            "max_consumers":-1,"max_msgs":-1,"max_bytes":1000000,"max_age":0,"num_replicas":1}}"#
+            "max_consumers":-1,"max_msgs":-1,"max_bytes":{bytes},"max_age":0,"num_replicas":1}}"#
     );
     let created = nats.request("$JS.API.STREAM.CREATE.record", &config);
     assert!(!created.contains("error"), "{created}");
