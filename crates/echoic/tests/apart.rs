@@ -5,77 +5,23 @@
     reason = "a test fails by panicking, and may print what it saw"
 )]
 
+#[path = "apart/console.rs"]
+mod console;
 mod harness;
 
-use std::{
-    net::{SocketAddr, TcpStream},
-    process::{Child, Stdio},
-    sync::Arc,
-};
+use std::{net::TcpStream, sync::Arc};
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use self::harness::{
-    ConsoleAt, Home, Lines, Nats, SOON, Serve, Talk, kill, signal, until, wait_for_end,
+use self::{
+    console::Console,
+    harness::{Home, Nats, Serve, Talk, until},
 };
 
 /// The URL of the NATS server, without a name.
 fn server_of(nats: &Nats) -> String {
     nats.url("").trim_end_matches('/').to_owned()
-}
-
-/// A console as a process. It is killed when this is dropped, also by a panic.
-struct Console {
-    child: Child,
-    at: ConsoleAt,
-}
-
-impl Console {
-    #[track_caller]
-    fn start(home: &Home, args: &[&str]) -> Self {
-        let mut command = home.echoic(&[&["console", "--console", ":0"], args].concat());
-        let mut child = command
-            .env_remove("ECHOIC_CONSOLE")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let line = Lines::of(child.stderr.take().unwrap()).wait_for("console on http://");
-        let url = line.strip_prefix("console on ").unwrap();
-        let at = ConsoleAt::of(url.split(' ').next().unwrap());
-        Self { child, at }
-    }
-
-    /// The endpoints of all servers.
-    #[track_caller]
-    fn endpoints(&self) -> Vec<Value> {
-        let listed = self.at.get("/api/v1/endpoints").json();
-        listed["endpoints"].as_array().unwrap().clone()
-    }
-
-    /// Waits until an endpoint at this address is listed, and returns it.
-    #[track_caller]
-    fn endpoint(&self, at: SocketAddr) -> Value {
-        let url = json!(format!("tcp://{at}"));
-        let find = || {
-            let listed = self.endpoints();
-            listed.into_iter().find(|one| one["addrs"][0] == url)
-        };
-        until("the endpoint is listed", || find().is_some());
-        find().unwrap()
-    }
-
-    #[track_caller]
-    fn set(&self, endpoint: &Value, state: &str) -> harness::Answer {
-        let path = format!("/api/v1/endpoints/{}", endpoint["id"]);
-        self.at.ask("PATCH", &path, Some(&json!({"state": state})))
-    }
-}
-
-impl Drop for Console {
-    fn drop(&mut self) {
-        kill(&mut self.child);
-    }
 }
 
 /// Two servers with a database each, of which the console reads the first.
@@ -195,12 +141,10 @@ fn console_that_only_reads_controls_nothing() {
     let nats = Nats::start(&[]);
     let (first, _second) = two_servers(&nats);
     let args = ["--on", &server_of(&nats), "--console-readonly"];
-    let mut console = Console::start(&first.home, &args);
+    let console = Console::start(&first.home, &args);
     let endpoint = console.endpoint(first.at[0]);
     assert_eq!(console.set(&endpoint, "paused").status, 403);
-    signal(&console.child, Signal::TERM);
-    let ended = wait_for_end(&mut console.child, SOON).unwrap();
-    assert_eq!(ended.code(), Some(0));
+    console.stop();
 }
 
 #[test]

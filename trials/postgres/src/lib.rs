@@ -8,7 +8,7 @@
 
 use std::{
     fs::{self, Permissions},
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     net::TcpListener,
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
@@ -44,8 +44,12 @@ cat >/dev/null
 kill -CONT -- $(cat /proc/$server/task/$server/children 2>/dev/null) $server 2>/dev/null
 kill -QUIT $server 2>/dev/null
 wait $server
+umount -l "$DIR" 2>/dev/null
 rm -rf "$DIR"
 "#;
+
+/// Size of a small disk. The write-ahead log alone may take 256 MB.
+const SMALL_DISK: &str = "size=600m";
 
 /// A server that runs.
 #[derive(Debug)]
@@ -87,6 +91,35 @@ pub fn server(options: &str) -> Option<Server> {
     Some(Server::start(options))
 }
 
+/// Returns a server with a small disk of its own, which [`Server::fill_disk`] fills. Only if [`can_mount`].
+pub fn server_on_small_disk(options: &str) -> Option<Server> {
+    if programs().is_none() {
+        trials_skip::skip("PostgreSQL is not installed");
+        return None;
+    }
+    let directory = new_directory();
+    let mounted = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", SMALL_DISK, "none"])
+        .arg(&directory)
+        .status()
+        .unwrap();
+    assert!(mounted.success(), "mount");
+    Some(Server::start_in(directory, options))
+}
+
+/// Whether this user may mount a disk.
+pub fn can_mount() -> bool {
+    let tried = Command::new("unshare")
+        .args(["-m", "mount", "-t", "tmpfs", "none", "/mnt"])
+        .stderr(Stdio::null())
+        .status();
+    is_root() && tried.is_ok_and(|status| status.success())
+}
+
+fn new_directory() -> PathBuf {
+    TempDir::with_prefix("echoic-postgres-").unwrap().keep()
+}
+
 /// Returns the folder of PostgreSQL's programs. Debian has those of the server outside of the path.
 pub fn programs() -> Option<PathBuf> {
     let mut found: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
@@ -126,8 +159,11 @@ fn command(program: &Path) -> Command {
 
 impl Server {
     fn start(options: &str) -> Self {
+        Self::start_in(new_directory(), options)
+    }
+
+    fn start_in(directory: PathBuf, options: &str) -> Self {
         let programs = programs().expect("looked for before");
-        let directory = TempDir::with_prefix("echoic-postgres-").unwrap().keep();
         fs::write(directory.join("password"), PASSWORD).unwrap();
         if is_root() {
             let (user, group) = ids_of_postgres();
@@ -260,6 +296,33 @@ impl Server {
         panic!("PostgreSQL does not start again");
     }
 
+    /// Fills its disk until `meanwhile` returns. It is started again if it has ended by then.
+    pub fn fill_disk(&mut self, meanwhile: impl FnOnce()) {
+        let ballast = self.directory.join("ballast");
+        let mut file = fs::File::create(&ballast).unwrap();
+        for block in [vec![0; 1 << 20], vec![0; 1 << 10]] {
+            while file.write_all(&block).is_ok() {}
+        }
+        drop(file);
+        meanwhile();
+        fs::remove_file(&ballast).unwrap();
+        // It recovers by itself, or could not and has ended.
+        let began = Instant::now();
+        while fs::read_link(format!("/proc/{}/exe", self.pid)).is_ok() && began.elapsed() < START {
+            if self.is_answering() {
+                return;
+            }
+            sleep(Duration::from_millis(50));
+        }
+        self.restart("", || {});
+    }
+
+    fn is_answering(&self) -> bool {
+        let name = "postgres".to_owned();
+        let port = self.port;
+        Database { name, port }.try_psql("SELECT 1").is_ok()
+    }
+
     /// Suspends all of its processes, or lets them go on.
     pub fn suspend(&self, suspended: bool) {
         let signal = if suspended { "-STOP" } else { "-CONT" };
@@ -319,6 +382,12 @@ impl Database {
 
     /// Executes SQL and returns what psql prints: columns separated by `|`.
     pub fn psql(&self, sql: &str) -> String {
+        let done = self.try_psql(sql);
+        done.unwrap_or_else(|why| panic!("{sql}: {why}"))
+    }
+
+    /// The same for a server that may be away.
+    pub fn try_psql(&self, sql: &str) -> Result<String, String> {
         let run = Command::new("psql")
             .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1"])
             .args(["-h", "127.0.0.1", "-U", USER, "-d", &self.name])
@@ -327,8 +396,10 @@ impl Database {
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        assert!(run.status.success(), "{sql}: {}", text(&run.stderr));
-        text(&run.stdout).trim().to_owned()
+        if !run.status.success() {
+            return Err(text(&run.stderr));
+        }
+        Ok(text(&run.stdout).trim().to_owned())
     }
 }
 

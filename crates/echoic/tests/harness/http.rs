@@ -70,6 +70,23 @@ impl ConsoleAt {
         self.ask("GET", path, None)
     }
 
+    /// Whether it answers a request for this path well. It may be away.
+    pub(crate) fn answers(&self, path: &str) -> bool {
+        let asked = || -> std::io::Result<String> {
+            let mut stream = TcpStream::connect(self.address)?;
+            stream.set_read_timeout(Some(SOON))?;
+            let Self { address, token } = self;
+            let request = format!(
+                "GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+            );
+            stream.write_all(request.as_bytes())?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        asked().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200 "))
+    }
+
     #[track_caller]
     pub(crate) fn submit(&self, path: &str, body: &Value) -> Answer {
         self.ask("POST", path, Some(body))

@@ -1,4 +1,5 @@
 //! `echoic work` as a process.
+#![allow(dead_code, reason = "chaos.rs uses a part of it")]
 
 use std::process::{Child, Stdio};
 
@@ -17,8 +18,14 @@ impl Worker {
     /// Starts one, and waits until it serves.
     #[track_caller]
     pub(super) fn start(nats: &Nats, service: &str, subject: &str) -> Self {
+        Self::start_on(&nats.url(subject), service)
+    }
+
+    /// Starts one at a URL, and waits until it serves.
+    #[track_caller]
+    pub(super) fn start_on(url: &str, service: &str) -> Self {
         let home = Home::new();
-        let mut command = home.echoic(&["work", service, "--on", &nats.url(subject)]);
+        let mut command = home.echoic(&["work", service, "--on", url]);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let err = Lines::of(child.stderr.take().unwrap());
         err.wait_for("working: ");
