@@ -1,6 +1,7 @@
 //! `--store postgres://…`: the program with a real server.
 #![allow(
     clippy::unwrap_used,
+    clippy::print_stdout,
     reason = "a test fails by panicking, and may print what it saw"
 )]
 
@@ -12,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use trials_postgres::{Database, PASSWORD, database, server};
 
-use self::harness::{Home, Serve, Talk, until};
+use self::harness::{Home, Load, Serve, Talk, until};
 
 /// The URL without the password, as it is printed.
 fn printed(database: &Database) -> String {
@@ -131,6 +132,85 @@ fn serve_outlives_a_restart_of_the_database() {
     assert_eq!(
         (stopped.served, stopped.recorded, stopped.lost),
         (12, 12, 0)
+    );
+}
+
+/// Starts a server that records into a database, and a load.
+fn loaded(url: &str) -> (Serve, Load) {
+    let serve = Serve::start(&["echo=:0", "--frame", "line", "--store", url]);
+    let load = Load::start(serve.at[0], "l", &[1, 4, 16]);
+    load.wait_for(200);
+    (serve, load)
+}
+
+/// Asserts that the database has so many exchanges, each once and in order.
+fn assert_recorded_once(database: &Database, recorded: u64) {
+    let sums = "SELECT sum(count), count(*) = count(DISTINCT (conversation, n)) FROM echoic.run";
+    assert_eq!(database.psql(sums), format!("{recorded}|t"));
+    let state = "SELECT exchanges, last_exchange FROM echoic.state";
+    assert_eq!(database.psql(state), format!("{recorded}|{recorded}"));
+    let counted = "SELECT count(*) FROM echoic.conversation WHERE exchanges <>
+        (SELECT sum(count) FROM echoic.run WHERE run.conversation = conversation.id)";
+    assert_eq!(
+        database.psql(counted),
+        "0",
+        "conversations that are not counted right"
+    );
+}
+
+#[test]
+fn connections_cut_under_load_lose_and_double_nothing() {
+    let Some(database) = database() else { return };
+    let (serve, load) = loaded(&database.url());
+    for _ in 0..8 {
+        let received = load.received();
+        database.psql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        );
+        load.wait_for(received + 200);
+    }
+    let stopped = serve.stop();
+    assert_eq!((stopped.recorded, stopped.lost), (stopped.served, 0));
+    for peer in load.ends() {
+        peer.assert_prefix();
+    }
+    assert_recorded_once(&database, stopped.served);
+    let gaps = "SELECT count(*) FROM (SELECT n, lag(n + count, 1, 1::bigint)
+        OVER (PARTITION BY conversation ORDER BY n) AS expected FROM echoic.run) AS run WHERE n <> expected";
+    assert_eq!(database.psql(gaps), "0", "gaps, or out of order");
+}
+
+/// It is told, what cannot be recorded is counted as lost, and recording goes on by itself.
+#[test]
+fn full_disk_of_the_database_is_told_and_recording_goes_on() {
+    if !trials_postgres::can_mount() {
+        return trials_skip::skip("this user cannot mount a disk");
+    }
+    let Some(mut postgres) = trials_postgres::server_on_small_disk("") else {
+        return;
+    };
+    let database = postgres.database();
+    let (mut serve, load) = loaded(&database.url());
+    postgres.fill_disk(|| drop(serve.err.wait_for("not recording since")));
+    let resumed = serve.err.wait_for("recording again");
+    let received = load.received();
+    load.wait_for(received + 200);
+    serve.signal(Signal::TERM);
+    let stopped = serve.ends();
+    println!("{resumed}: {stopped:?}");
+    for peer in load.ends() {
+        peer.assert_prefix();
+    }
+    assert_eq!(stopped.served, stopped.recorded + stopped.lost);
+    let recorded =
+        "SELECT sum(count), count(*) = count(DISTINCT (conversation, n)) FROM echoic.run";
+    assert_eq!(database.psql(recorded), format!("{}|t", stopped.recorded));
+    let told = "SELECT coalesce(sum(a), 0) FROM echoic.mark WHERE what = 'gap'";
+    assert_eq!(
+        database.psql(told),
+        stopped.lost.to_string(),
+        "gaps in the record"
     );
 }
 

@@ -14,7 +14,7 @@ use std::{
 use super::harness::Talk;
 
 /// Pause between two batches of lines: load, but not all that the machine has.
-const PAUSE: Duration = Duration::from_millis(10);
+const PAUSE: Duration = Duration::from_millis(30);
 
 /// Time for a reply, also across a fault.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,7 +42,9 @@ pub(super) struct Called {
 pub(super) enum Ended {
     /// The caller ended it, and then the server did.
     InOrder,
-    /// The server was gone, or closed it.
+    /// The server ended it, and nothing of a reply was left over: whoever wants more connects again.
+    ByServer,
+    /// The server was gone.
     Cut(String),
 }
 
@@ -89,6 +91,12 @@ impl Callers {
     #[track_caller]
     pub(super) fn stop(self) -> Vec<Called> {
         self.stop.store(true, Ordering::Relaxed);
+        self.ends()
+    }
+
+    /// Waits until the server has ended their conversations.
+    #[track_caller]
+    pub(super) fn ends(self) -> Vec<Called> {
         let ends = self.callers.into_iter().map(|(_, caller)| caller.join());
         ends.map(|end| end.expect("its replies are right"))
             .collect()
@@ -120,6 +128,10 @@ fn call(
         for _ in 0..depth {
             let mut reply = Vec::new();
             let read = reader.read_until(b'\n', &mut reply);
+            if matches!(read, Ok(0)) {
+                called.ended = Ended::ByServer;
+                return called;
+            }
             if reply.last() != Some(&b'\n') {
                 called.ended = Ended::Cut(format!(
                     "{read:?} and {:?}",

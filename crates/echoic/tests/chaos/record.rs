@@ -13,8 +13,9 @@ use super::{
     tiers::Tiers,
 };
 
-/// Time for everything to be written: what a killed keeper had comes again after ten seconds.
-const WRITTEN: Duration = Duration::from_secs(60);
+/// Time for everything to be written: what a killed keeper had comes again after ten seconds, and a busy machine takes long for each
+/// of many small messages.
+const WRITTEN: Duration = Duration::from_secs(90);
 
 /// An exchange as the database has it.
 #[derive(Debug)]
@@ -37,9 +38,9 @@ pub(super) fn wait_for_record(tiers: &Tiers, before: u64, callers: &[Called]) {
             return;
         }
         if Instant::now() > deadline {
-            let stream = tiers.nats[0].stream_info("record");
+            let lanes = tiers.nats[0].lanes("record");
             let keepers: Vec<_> = tiers.keepers.iter().map(|one| one.err.so_far()).collect();
-            panic!("{recorded} of {served} are written; {stream} {keepers:#?}");
+            panic!("{recorded} of {served} are written; {lanes:#?} {keepers:#?}");
         }
         thread::sleep(Duration::from_millis(100));
     }

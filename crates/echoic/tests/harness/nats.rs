@@ -187,12 +187,19 @@ impl Nats {
     /// Whether keepers have written and acknowledged all that a stream had for them. Of a server that was killed, some of that may
     /// be in the stream again, where nobody gets it.
     pub(crate) fn is_written(&self, stream: &str) -> bool {
-        (0..8).all(|lane| {
+        let is_written =
+            |lane: &serde_json::Value| lane["num_pending"] == 0 && lane["num_ack_pending"] == 0;
+        self.lanes(stream).iter().all(is_written)
+    }
+
+    /// What JetStream says of the lanes of a stream. Without an answer it is null.
+    pub(crate) fn lanes(&self, stream: &str) -> Vec<serde_json::Value> {
+        let lane = |lane: u8| {
             let subject = format!("$JS.API.CONSUMER.INFO.{stream}.keep-{lane}");
             let info = self.try_request(&subject, "", SOON).unwrap_or_default();
-            let info: serde_json::Value = serde_json::from_str(&info).unwrap_or_default();
-            info["num_pending"] == 0 && info["num_ack_pending"] == 0
-        })
+            serde_json::from_str(&info).unwrap_or_default()
+        };
+        (0..8).map(lane).collect()
     }
 
     /// The URL of a subject or a stream.

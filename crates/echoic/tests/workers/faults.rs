@@ -102,6 +102,27 @@ fn nats_killed_under_load_and_started_again_loses_nothing() {
     }
 }
 
+/// A URL of several hosts: whichever node of the cluster dies, workers and server find each other at another one.
+#[test]
+fn each_node_of_a_cluster_killed_in_turn_loses_no_reply() {
+    let mut nodes = Nats::cluster();
+    let url = Nats::cluster_url(&nodes, "echo");
+    let workers = [0; 2].map(|_| Worker::start_on(&url, "echo"));
+    let more = ["--frame", "line", "--worker-timeout", "60s"];
+    let serve = Serve::start(&[&[":0", "--as", &url], &more[..]].concat());
+    let load = Load::start(serve.at[0], "nodes", &[1, 4, 16]);
+    for node in 0..3 {
+        load.wait_for(load.received() + 1_000);
+        nodes[node].kill();
+        load.wait_for(load.received() + 1_000);
+        nodes[node].run();
+    }
+    assert_all_answered(serve, load);
+    for worker in workers {
+        worker.stop();
+    }
+}
+
 /// Without any worker a conversation waits for one; it ends in time, and says why.
 #[test]
 fn conversation_without_a_worker_ends_as_worker_lost() {

@@ -10,7 +10,7 @@ use super::harness::{Home, Lines, Nats, SOON, kill, signal, wait_for_end};
 /// A running worker. It is killed when this is dropped, also by a panic.
 pub(super) struct Worker {
     child: Child,
-    err: Lines,
+    pub(super) err: Lines,
     _home: Home,
 }
 
