@@ -289,6 +289,13 @@ fn typed_options_and_those_of_the_file_go_together() {
         err.ends_with("expected tls://HOST:PORT\na.toml:3:1: --ca comes from here\n"),
         "{err}"
     );
+    write(home, "a.toml", "[connect]\nendpoint = 'localhost:http'\n");
+    let Ran { code, err, .. } = home.run(&["connect", "--config", "a.toml"]);
+    assert_eq!(code, Some(2), "{err}");
+    assert!(
+        err.contains("invalid port") && err.ends_with("\na.toml:2:1: endpoint comes from here\n"),
+        "{err}"
+    );
     // A filter may begin with a dash, or be like a verb.
     for (filter, typed, count) in [
         ("-req:hello", "", "0\n"),

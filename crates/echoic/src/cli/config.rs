@@ -78,7 +78,7 @@ struct Setting {
     form: Form,
     is_positional: bool,
     /// The values as they would be typed, each with its range in the file; none for a switch.
-    values: Vec<(String, Range<usize>)>,
+    values: Vec<Value>,
     /// The range of the key.
     at: Range<usize>,
 }
@@ -96,6 +96,9 @@ impl Setting {
         }
     }
 }
+
+/// A value as it would be typed, and its range in the file.
+type Value = (String, Range<usize>);
 
 /// Something in a file that is wrong.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use toml::{
 };
 
 use super::{
-    Problem, Setting,
+    Problem, Setting, Value,
     key::{Form, built, exclude, form, keys, nearest, tables, word},
 };
 
@@ -217,9 +217,7 @@ impl Checker<'_> {
 }
 
 /// Returns a string or a number as it would be typed, with its range; else what it is.
-fn text<'a, 'i>(
-    value: &'a Spanned<DeValue<'i>>,
-) -> Result<(String, Range<usize>), (Range<usize>, &'a DeValue<'i>)> {
+fn text<'a, 'i>(value: &'a Spanned<DeValue<'i>>) -> Result<Value, (Range<usize>, &'a DeValue<'i>)> {
     let text = match value.get_ref() {
         DeValue::String(text) => text.clone().into_owned(),
         DeValue::Integer(number) => number.to_string(),

@@ -31,6 +31,7 @@ pub(crate) struct FromFile {
 struct FileOption {
     id: Id,
     key: String,
+    is_positional: bool,
     line: usize,
     column: usize,
 }
@@ -88,6 +89,7 @@ fn option(setting: &Setting, config: &Config) -> FileOption {
     FileOption {
         id: setting.id.clone(),
         key: setting.key.clone(),
+        is_positional: setting.is_positional,
         line,
         column,
     }
@@ -181,26 +183,44 @@ impl FromFile {
         })
     }
 
-    /// Adds to an error that names an option from the file where that is.
+    /// Adds to an error about an option from the file where that is.
     pub(crate) fn locate_options(&self, error: CliError) -> CliError {
         if error.exit != Exit::Usage {
             return error;
         }
-        let named = self.options.iter().filter(|option| {
-            let flag = format!("--{}", option.key);
-            error.why.match_indices(&flag).any(|(at, _)| {
-                let next = error.why[at + flag.len()..].chars().next();
-                !next.is_some_and(|c| c.is_alphanumeric() || c == '-')
-            })
-        });
         let mut why = error.why.clone();
-        for FileOption {
-            key, line, column, ..
-        } in named
+        for option in self
+            .options
+            .iter()
+            .filter(|option| option.is_in(&error.why))
         {
             let file = self.path.display();
-            why += &format!("\n{file}:{line}:{column}: --{key} comes from here");
+            let FileOption { line, column, .. } = option;
+            why += &format!(
+                "\n{file}:{line}:{column}: {} comes from here",
+                option.typed()
+            );
         }
         CliError { why, ..error }
+    }
+}
+
+impl FileOption {
+    /// The word of the command line.
+    fn typed(&self) -> String {
+        let dashes = if self.is_positional { "" } else { "--" };
+        format!("{dashes}{}", self.key)
+    }
+
+    /// Whether an error is about the option. An error about a positional argument does not name it, and names no option.
+    fn is_in(&self, why: &str) -> bool {
+        if self.is_positional {
+            return !why.contains("--");
+        }
+        let flag = self.typed();
+        why.match_indices(&flag).any(|(at, _)| {
+            let next = why[at + flag.len()..].chars().next();
+            !next.is_some_and(|c| c.is_alphanumeric() || c == '-')
+        })
     }
 }
