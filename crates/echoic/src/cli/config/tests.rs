@@ -143,7 +143,8 @@ fn keys_of_other_commands_are_checked_too_and_all_problems_are_named() {
     assert_eq!(whys.len(), 2, "{whys:?}");
     assert!(whys[0].contains("2:1: unknown key quite in [work]; did you mean quiet?"));
     assert!(whys[1].contains("4:8: once: expected true or false, found a number"));
-    let keys: String = (0..15).map(|n| format!("zzzzzzzz{n} = 1\n")).collect();
+    let keys: Vec<String> = (0..15).map(|n| format!("zzzzzzzz{n} = 1")).collect();
+    let keys = keys.join("\n");
     let printed = problems(&format!("[serve]\n{keys}"));
     assert!(printed.ends_with("a.toml: and 5 more"), "{printed}");
 }
