@@ -1,6 +1,7 @@
 //! A connection to NATS, which is made again by itself when it is lost.
 
 use std::{
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,7 +11,7 @@ use std::{
 
 use async_nats::{Client, ConnectOptions, Event, ServerAddr, connection::State};
 
-use crate::{NatsError, NatsUrl, url::Login};
+use crate::{NatsError, NatsErrorKind, NatsUrl, url::Login};
 
 /// Time for one attempt to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,6 +66,16 @@ impl Connection {
                 options.user_and_password(user.clone(), password.clone())
             }
         };
+        let options = match url.ca() {
+            None => options,
+            Some(file) => {
+                check_certificates(file).map_err(|why| {
+                    let why = format!("the ca {}: {why}", file.display());
+                    NatsError::new(url, NatsErrorKind::Unusable(why))
+                })?;
+                options.add_root_certificates(file.into()).require_tls(true)
+            }
+        };
         let client = options.connect(addresses).await;
         let client = client.map_err(|error| NatsError::connecting(url, &error))?;
         Ok(Self {
@@ -82,6 +93,16 @@ impl Connection {
     pub fn is_up(&self) -> bool {
         self.client.connection_state() == State::Connected
     }
+}
+
+/// Reads the file once before the client does, whose error does not name it.
+fn check_certificates(file: &Path) -> Result<(), String> {
+    let text = std::fs::read(file).map_err(|why| why.to_string())?;
+    let begin = b"-----BEGIN CERTIFICATE-----";
+    let is_certificate = text.windows(begin.len()).any(|bytes| bytes == begin);
+    is_certificate
+        .then_some(())
+        .ok_or_else(|| "it has no certificate (PEM)".to_owned())
 }
 
 fn log(server: &str, event: &Event, was_lost: &AtomicBool) {

@@ -1,6 +1,6 @@
 //! Errors of connections to NATS: where, and what kind. A program adds advice by the kind.
 
-use std::fmt::Display;
+use std::{fmt::Display, io};
 
 use async_nats::{ConnectError, ConnectErrorKind};
 use thiserror::Error;
@@ -106,6 +106,8 @@ impl NatsError {
         };
         let kind = match error.kind() {
             ConnectErrorKind::Dns => NatsErrorKind::NotResolved(why()),
+            // A certificate that is not trusted, or a server without TLS.
+            ConnectErrorKind::Io if is_of_tls(error) => NatsErrorKind::Tls(why()),
             ConnectErrorKind::Io => NatsErrorKind::Unreachable(why()),
             ConnectErrorKind::TimedOut => NatsErrorKind::TimedOut,
             ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
@@ -118,4 +120,13 @@ impl NatsError {
         };
         Self::new(url, kind)
     }
+}
+
+/// Whether an error of the connection is one of the TLS library, which calls what it receives invalid.
+fn is_of_tls(error: &ConnectError) -> bool {
+    use std::error::Error;
+    let source = error
+        .source()
+        .and_then(|why| why.downcast_ref::<io::Error>());
+    source.is_some_and(|why| why.kind() == io::ErrorKind::InvalidData)
 }

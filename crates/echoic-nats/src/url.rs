@@ -1,6 +1,10 @@
 //! The URL of a subject or a stream: `nats://HOST:PORT/NAME`, with several hosts if they are a cluster.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use thiserror::Error;
 use url::Url;
@@ -15,14 +19,21 @@ const PORT: u16 = 4222;
 const HOSTS_MAX: usize = 16;
 
 /// A NATS server or cluster, with the subject or stream that is meant there:
-/// `nats://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/NAME[?replicas=N]`. Printed without user, password and options.
+/// `nats://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]...]/NAME[?replicas=N][&ca=FILE]`. Printed without user, password and options.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct NatsUrl {
     /// `HOST:PORT` of each.
     hosts: Vec<String>,
     login: Option<Login>,
     name: String,
+    options: Options,
+}
+
+/// What stands after the `?`.
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+struct Options {
     replicas: Option<usize>,
+    ca: Option<PathBuf>,
 }
 
 /// What the server is given to admit us.
@@ -52,7 +63,12 @@ impl NatsUrl {
 
     /// Returns on how many nodes of a cluster the stream is to be kept, if the URL says so. A subject has none.
     pub fn replicas(&self) -> Option<usize> {
-        self.replicas
+        self.options.replicas
+    }
+
+    /// The file with the certificates of issuers that are trusted beside the system's. With it the connection is over TLS.
+    pub(crate) fn ca(&self) -> Option<&Path> {
+        self.options.ca.as_deref()
     }
 
     /// Each server with a URL of its own.
@@ -99,7 +115,7 @@ impl FromStr for NatsUrl {
             hosts,
             login: login_of(url)?,
             name,
-            replicas: replicas_of(url)?,
+            options: options_of(url)?,
         })
     }
 }
@@ -117,21 +133,32 @@ fn login_of(url: &Url) -> Result<Option<Login>, NatsUrlError> {
     })
 }
 
-/// Reads the one option.
-fn replicas_of(url: &Url) -> Result<Option<usize>, NatsUrlError> {
+/// Reads the options.
+fn options_of(url: &Url) -> Result<Options, NatsUrlError> {
     let error = |why: &str| Err(NatsUrlError(why.to_owned()));
     if url.fragment().is_some() {
         return error("it has a #");
     }
-    let Some(query) = url.query() else {
-        return Ok(None);
-    };
-    // What JetStream can do.
-    match query.strip_prefix("replicas=").map(str::parse) {
-        Some(Ok(replicas @ 1..=5)) => Ok(Some(replicas)),
-        Some(_) => error("replicas is not a number from 1 to 5"),
-        None => error("its only option is ?replicas=N"),
+    let mut options = Options::default();
+    for option in url.query().into_iter().flat_map(|query| query.split('&')) {
+        let (key, value) = option.split_once('=').unwrap_or((option, ""));
+        match (key, value.parse()) {
+            // What JetStream can do.
+            ("replicas", Ok(replicas @ 1..=5)) => options.replicas = Some(replicas),
+            ("replicas", _) => return error("replicas is not a number from 1 to 5"),
+            ("ca", _) => match decode(value).filter(|path| !path.is_empty()) {
+                Some(path) => options.ca = Some(path.into()),
+                None => return error("ca is not the path of a file"),
+            },
+            ("creds" | "nkey" | "seed", _) => {
+                return error(
+                    "credentials files and nkeys are not supported: put user and password, or a token, before the host",
+                );
+            }
+            _ => return error("its options are ?replicas=N and ?ca=FILE"),
+        }
     }
+    Ok(options)
 }
 
 /// Checks that a name can be a subject of its own, and a part of one: words of letters, digits, `-` and `_`, with dots between.
@@ -165,7 +192,8 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// A NATS server without a subject or a stream: `nats://[USER:PASSWORD@]HOST[:PORT]`. Printed without user and password.
+/// A NATS server without a subject or a stream: `nats://[USER:PASSWORD@]HOST[:PORT][?ca=FILE]`. Printed without user, password and
+/// options.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct NatsServer(NatsUrl);
 
@@ -185,19 +213,20 @@ impl FromStr for NatsServer {
     type Err = NatsServerError;
 
     fn from_str(text: &str) -> Result<Self, NatsServerError> {
+        let (text, options) = text.split_at(text.find('?').unwrap_or(text.len()));
         let text = text.strip_suffix('/').unwrap_or(text);
         let host = text.strip_prefix("nats://").unwrap_or(text);
         if host.contains('/') {
             let why = "a name after the host has no use here";
             return Err(NatsServerError(why.to_owned()));
         }
-        if host.contains('?') {
-            let why = "a server without a name has no options";
+        let url = format!("{text}/echoic{options}").parse();
+        let url: NatsUrl = url.map_err(|NatsUrlError(why)| NatsServerError(why))?;
+        if url.replicas().is_some() {
+            let why = "a server without a name has no replicas";
             return Err(NatsServerError(why.to_owned()));
         }
-        let url = format!("{text}/echoic").parse();
-        url.map(Self)
-            .map_err(|NatsUrlError(why)| NatsServerError(why))
+        Ok(Self(url))
     }
 }
 
@@ -244,6 +273,11 @@ mod tests {
         assert_eq!(servers, ["nats://h1:4222", "nats://h2:2"]);
         assert!(url.login() == Some(&Login::Password("me".into(), "a,b,".into())));
         assert_eq!("nats://h1/x".parse::<NatsUrl>().unwrap().replicas(), None);
+        let url: NatsUrl = "nats://h1/x?replicas=1&ca=/a%20b.pem".parse().unwrap();
+        assert_eq!(url.ca(), Some(Path::new("/a b.pem")));
+        let server: NatsServer = "nats://h1:1/?ca=b.pem".parse().unwrap();
+        assert_eq!(server.url().ca(), Some(Path::new("b.pem")));
+        assert_eq!(server.to_string(), "nats://h1:1");
     }
 
     #[test]
@@ -279,7 +313,8 @@ mod tests {
             ("nats://", "host"),
             ("nats://hidden@db/x", "no use here"),
             ("db:4222", "begin with nats://"),
-            ("nats://hidden@db?x", "no options"),
+            ("nats://hidden@db?x", "its options are"),
+            ("nats://hidden@db?replicas=3", "has no replicas"),
         ] {
             let error = text.parse::<NatsServer>().unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
@@ -299,7 +334,9 @@ mod tests {
             ("nats://db/a..b", "letters, digits"),
             ("nats://db/>", "letters, digits"),
             ("nats://db,/x", "host"),
-            ("nats://db/x?y", "its only option is ?replicas=N"),
+            ("nats://db/x?y", "its options are ?replicas=N and ?ca=FILE"),
+            ("nats://db/x?ca=", "ca is not the path of a file"),
+            ("nats://db/x?creds=f", "nkeys are not supported: put user"),
             (
                 "nats://db/x?replicas=6",
                 "replicas is not a number from 1 to 5",

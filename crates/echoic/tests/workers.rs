@@ -5,6 +5,9 @@
     reason = "a test fails by panicking, and may print what it saw"
 )]
 
+#[path = "tls/certs.rs"]
+#[allow(dead_code, reason = "tls.rs uses more of it")]
+mod certs;
 #[path = "workers/faults.rs"]
 mod faults;
 mod harness;

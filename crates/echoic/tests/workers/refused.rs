@@ -1,7 +1,8 @@
 //! What cannot work is refused at the start, with a remedy, the right exit code, and no password in it.
 
 use super::{
-    harness::{Home, Nats, Ran, free_port},
+    certs::{Ca, Valid},
+    harness::{Home, Nats, Ran, Serve, Talk, free_port},
     worker::Worker,
 };
 
@@ -67,6 +68,65 @@ fn login_that_nats_does_not_accept_is_refused() {
     let line = err.wait_for("working: ");
     assert!(!line.contains("right"), "{line}");
     super::harness::kill(&mut child);
+}
+
+/// The certificate is verified: with the issuer of the URL, or with those of the system, which do not know it.
+#[test]
+fn nats_over_tls_is_verified_with_the_ca_of_the_url() {
+    let (ca, home) = (Ca::new("ours"), Home::new());
+    let pair = ca.server(&["127.0.0.1"], Valid::Now);
+    let file = |name: &str, text: &str| {
+        let path = home.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.display().to_string()
+    };
+    let (certificate, key) = (file("c.pem", &pair.certificate), file("k.pem", &pair.key));
+    let config = format!("tls {{ cert_file: \"{certificate}\", key_file: \"{key}\" }}");
+    let nats = Nats::with_config(&config, &["--user", "me", "--pass", "s3cret"]);
+    let url = nats.url_as("me:s3cret", "upper");
+    let trusting = format!("{url}?ca={}", file("ca.pem", &ca.pem));
+    let worker = Worker::start_on(&trusting, "upper");
+    let serve = Serve::start(&[":0", "--as", &trusting]);
+    Talk::to(serve.at[0]).ask("a", "A");
+    let said = serve.err.so_far().join("\n");
+    assert!(
+        !said.contains("s3cret") && !said.contains("ca.pem"),
+        "{said}"
+    );
+
+    let other = file("other.pem", &Ca::new("theirs").pem);
+    for (url, code, why) in [
+        (
+            url.clone(),
+            8,
+            "the TLS handshake with NATS at nats://127.0.0.1:",
+        ),
+        (
+            format!("{url}?ca={other}"),
+            8,
+            "the TLS handshake with NATS at nats://127.0.0.1:",
+        ),
+        (format!("{url}?ca={key}"), 1, "it has no certificate (PEM)"),
+        (
+            format!("{url}?ca=none.pem"),
+            1,
+            "the ca none.pem: No such file",
+        ),
+        (
+            format!("{url}?creds=f"),
+            2,
+            "nkeys are not supported: put user and password",
+        ),
+    ] {
+        let err = refused(&["work", "upper", "--on", &url], code);
+        assert!(err.contains(why), "{url}: {err}");
+    }
+    serve.stop();
+    worker.stop();
+    // What has no TLS is not talked to without it.
+    let plain = Nats::start(&[]);
+    let url = plain.url("upper") + "?ca=" + &file("ca.pem", &ca.pem);
+    refused(&["work", "upper", "--on", &url], 8);
 }
 
 #[test]
