@@ -168,6 +168,13 @@ test("a long message shows its beginning, then all of it, and can be downloaded"
 test("a message is copied in the forms of other tools, and they give its bytes back", async () => {
   const { page, watched, close } = await openConsole(server, { at: at("?at=3"), permissions: ["clipboard-read", "clipboard-write"] });
   await page.locator("#m3.at").waitFor();
+  // The button says so for a moment only: it is noted when it does.
+  await page.evaluate(() => {
+    const acts = /** @type {Element} */ (document.querySelector(".acts"));
+    new MutationObserver(() => {
+      if (/Copied/.test(acts.textContent ?? "")) Object.assign(window, { copied: true });
+    }).observe(acts, { subtree: true, childList: true, characterData: true });
+  });
   /** @param {string} form @param {string} [n] */
   const copy = async (form, n = "3") => {
     await page.evaluate(() => navigator.clipboard.writeText("not copied"));
@@ -179,6 +186,7 @@ test("a message is copied in the forms of other tools, and they give its bytes b
     return clipboard(page);
   };
   assert.equal(await copy("Hex"), BINARY.toString("hex").replace(/(..)(?=.)/g, "$1 "));
+  await until(() => page.evaluate(() => /** @type {any} */ (window).copied), "the button says that it has copied");
   assert.match(await copy("Hex dump"), /^00000000 {2}00 ff 1b 00 00 04 d2 65 {2}1f 2e 40 63 c3 28 fe 0a {2}\|.......e..@c.\(..\|\n00000010$/);
   const python = await copy("Python bytes");
   assert.equal(execFileSync("python3", ["-c", `print((${python}).hex())`], { encoding: "utf8" }).trim(), BINARY.toString("hex"));
@@ -391,16 +399,15 @@ test("an explained conversation shows its socket calls", async () => {
 });
 
 test("a conversation that was not explained causes no error in the browser's log", async () => {
-  const { page, watched, close } = await openConsole(server, { at: at() });
-  await pair(page, 1).waitFor();
+  const { page, watched, close } = await openConsole(server, { at: "#/about" });
   /** @type {string[]} */
   const errors = [];
   page.on("console", (message) => {
     if (message.type() === "error") errors.push(message.text());
   });
-  const calls = page.waitForResponse((response) => response.url().endsWith(`/conversations/${id}/calls`));
-  await page.reload();
-  assert.deepEqual(await (await calls).json(), { calls: [] });
+  const calls = page.waitForResponse((response) => response.url().endsWith(`/conversations/${id}/calls`)).then(async (response) => [response.status(), await response.json()]);
+  await page.goto(`${server.origin}/${at()}`);
+  assert.deepEqual(await calls, [200, { calls: [] }]);
   await pair(page, 1).waitFor();
   assert.deepEqual(errors, []);
   assert.ok(await page.getByLabel("Socket calls").isHidden(), "no empty section");
