@@ -42,15 +42,13 @@ The URL has a token, without which nothing is shown. ECHOIC_TOKEN sets it (16
 characters or more); else each start has a new one. It is printed on a terminal,
 and with --console ADDR; else it is written to a file for you alone, which is
 named. With ECHOIC_PASSWORD (8 characters or more) the page asks for that
-instead, and no URL has a secret. Beyond loopback --console needs it, and a
-certificate for TLS.
+instead, and no URL has a secret. Beyond loopback the console needs it, and a
+certificate: --console '*:8007?cert=chain.pem&key=key.pem'.
 
 Examples:
   echoic console                         of echoic.db
   echoic console --store talk.db --open  show talk.db in the browser
   echoic console --console 127.0.0.1:0   at any free port
-  echoic console --console '*:8007?cert=chain.pem&key=key.pem'
-                                         for other machines, by ECHOIC_PASSWORD
   echoic console --store postgres://db/echoic --on nats://nats.example:4222
                                          with control of servers elsewhere
 

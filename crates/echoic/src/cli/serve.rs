@@ -56,14 +56,13 @@ Examples:
   echoic serve :5000 --explain               print every socket call
   echoic serve :5000 --json                  print every event as JSON
   echoic serve :5000 --console 127.0.0.1:0   print the URL of the console
-  echoic serve :5000 --console '*:8007?cert=chain.pem&key=key.pem'
-                                             for other machines, over TLS
 
 The web console needs the token in its URL, which is new at each start unless
 ECHOIC_TOKEN sets it (16 characters or more). It is printed on a terminal, and
 with --console ADDR; else it is written to a file for you alone, which is named.
 With ECHOIC_PASSWORD (8 characters or more) the page asks for that instead, and
-no URL has a secret. Beyond loopback --console needs it, and a certificate.
+no URL has a secret. Beyond loopback the console needs it, and a certificate:
+--console '*:8007?cert=chain.pem&key=key.pem'.
 On a terminal ? lists the keys: pause, clear, filter, quit.
 
 Stop it with Ctrl-C: it answers and records every message received so far.")]
