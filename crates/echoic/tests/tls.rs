@@ -20,10 +20,10 @@ mod offered;
 mod openssl;
 #[path = "tls/probe.rs"]
 mod probe;
+#[path = "tls/reported.rs"]
+mod reported;
 #[path = "tls/starttls.rs"]
 mod starttls;
-#[path = "tls/told.rs"]
-mod told;
 
 use std::{
     fs,

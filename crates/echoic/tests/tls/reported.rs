@@ -1,4 +1,4 @@
-//! What is told about the certificates of endpoints.
+//! What `serve` reports about the certificates of its endpoints.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ fn sha256(home: &Home, file: &str) -> String {
 
 /// Both endpoints have port 0 on the command line, so the port says nothing.
 #[test]
-fn each_endpoint_is_told_with_its_own_authority() {
+fn each_endpoint_names_its_own_authority() {
     let (home, _) = home();
     for own_first in [true, false] {
         let mut endpoints = [ENDPOINT, "lower=tls://127.0.0.1:0?frame=line"];
