@@ -1,7 +1,7 @@
 //! A store that passes batches on: they go to a stream, and keepers write them elsewhere.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     fmt::Display,
     future::ready,
     ops::{Range, RangeInclusive},
@@ -159,10 +159,9 @@ impl RemoteStore {
         for batch in batches {
             // Before their conversations are in any record.
             let server = batch.server.id;
-            if !alive.contains_key(&server) {
+            if let Entry::Vacant(unknown) = alive.entry(server) {
                 let subject = self.stream.names.alive(server);
-                let answering = Alive::start(&self.stream.connection.client, subject).await;
-                alive.insert(server, answering);
+                unknown.insert(Alive::start(&self.stream.connection.client, subject).await);
             }
         }
         for outgoing in messages(batches, self.room()) {

@@ -677,3 +677,33 @@ fn certificate_is_verified_if_the_url_asks_for_it() {
         "{refused}"
     );
 }
+
+/// A keeper ends the conversations of a server elsewhere, and neither it nor another one opens them again before the server records
+/// something.
+#[test]
+fn conversations_that_a_keeper_ended_are_opened_again_by_the_next_batch() {
+    let Some(database) = database() else { return };
+    let stores = [open(&database), open(&database)];
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    let end = || database.psql("SELECT reason, exchanges FROM echoic.conversation");
+    for store in &stores {
+        scenario.lines(1, &["a"], 1);
+        let batch = scenario.take();
+        let server = batch[0].server.id;
+        wait(store.append(batch)).unwrap();
+        assert_eq!(wait(store.open_servers()).unwrap(), [server]);
+        assert_eq!(wait(store.end_server(server)).unwrap(), 1);
+        assert_eq!(wait(store.open_servers()).unwrap(), []);
+        assert!(end().starts_with("process-died|"), "{}", end());
+    }
+    assert_eq!(end(), "process-died|2");
+    for store in stores.iter().rev() {
+        scenario.lines(1, &["b"], 1);
+        wait(store.append(scenario.take())).unwrap();
+        assert!(end().starts_with('|'), "{}", end());
+    }
+    scenario.end(1, CloseReason::PeerClosed, 0);
+    wait(stores[0].append(scenario.take())).unwrap();
+    assert_eq!(end(), "peer-closed|4");
+}

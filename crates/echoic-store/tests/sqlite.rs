@@ -10,6 +10,7 @@ mod scenario;
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use echoic_core::{
@@ -595,4 +596,47 @@ fn names_are_bound_as_values_not_sql() {
     assert_eq!(wait(count(&store, "\"'); DROP TABLE run; --\"")), 1);
     assert_eq!(wait(count(&store, &format!("ep:\"{hostile}\""))), 4);
     assert_eq!(wait(count(&store, "%")), 1);
+}
+
+/// A keeper ends the conversations of a server elsewhere; what that records next opens them again, also after a restart of the
+/// keeper.
+#[test]
+fn conversations_that_a_keeper_ended_are_opened_again_by_the_next_batch() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("echoic.db");
+    let keep = || {
+        let ignore = Arc::new(|_: &echoic_store::FileChange| {});
+        SqliteStore::open_for_others(&path, Durability::Normal, ignore).unwrap()
+    };
+    let mut scenario = Scenario::after(0);
+    scenario.open(1);
+    scenario.lines(1, &["a"], 1);
+    let batch = scenario.take();
+    let server = batch[0].server.id;
+    let mut store = keep();
+    wait(store.append(batch)).unwrap();
+    let end = |store: &SqliteStore| {
+        let listed = wait(store.conversation(1)).unwrap().unwrap();
+        let ended = listed.conversation.ended.map(|(_, ending)| ending.reason);
+        (ended, listed.exchanges)
+    };
+    for round in 1..=2 {
+        assert_eq!(wait(store.open_servers()).unwrap(), [server]);
+        assert_eq!(wait(store.end_server(server)).unwrap(), 1);
+        assert_eq!(wait(store.open_servers()).unwrap(), []);
+        assert_eq!(end(&store).0, Some(CloseReason::ProcessDied));
+        if round == 2 {
+            wait(store.close()).unwrap();
+            store = keep();
+        }
+        scenario.lines(1, &["b"], 1);
+        append(&store, &mut scenario);
+        assert_eq!(end(&store).0, None);
+    }
+    scenario.end(1, CloseReason::PeerClosed, 0);
+    append(&store, &mut scenario);
+    assert_eq!(end(&store), (Some(CloseReason::PeerClosed), 3));
+    // A store of its own process knows of its end by itself.
+    wait(store.close()).unwrap();
+    assert_eq!(wait(open(&path).open_servers()).unwrap(), []);
 }

@@ -104,7 +104,7 @@ pub fn server_on_small_disk(options: &str) -> Option<Server> {
         .status()
         .unwrap();
     assert!(mounted.success(), "mount");
-    Some(Server::start_in(directory, options))
+    Some(Server::start_in(&directory, options))
 }
 
 /// Whether this user may mount a disk.
@@ -159,20 +159,20 @@ fn command(program: &Path) -> Command {
 
 impl Server {
     fn start(options: &str) -> Self {
-        Self::start_in(new_directory(), options)
+        Self::start_in(&new_directory(), options)
     }
 
-    fn start_in(directory: PathBuf, options: &str) -> Self {
+    fn start_in(directory: &Path, options: &str) -> Self {
         let programs = programs().expect("looked for before");
         fs::write(directory.join("password"), PASSWORD).unwrap();
         if is_root() {
             let (user, group) = ids_of_postgres();
-            for path in [directory.clone(), directory.join("password")] {
+            for path in [directory.to_owned(), directory.join("password")] {
                 chown(&path, Some(user), Some(group)).unwrap();
             }
         }
         // The socket's folder: other users of the machine have no business in it.
-        fs::set_permissions(&directory, Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(directory, Permissions::from_mode(0o700)).unwrap();
         let made = command(&programs.join("initdb"))
             .arg("-D")
             .arg(directory.join("data"))
@@ -185,7 +185,7 @@ impl Server {
         assert!(made.status.success(), "{}", text(&made.stderr));
         // Another program may take the port before the server does.
         for _ in 0..5 {
-            if let Some(server) = Self::run(&programs, &directory, options) {
+            if let Some(server) = Self::run(&programs, directory, options) {
                 return server;
             }
         }

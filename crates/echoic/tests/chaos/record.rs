@@ -15,7 +15,7 @@ use super::{
 
 /// Time for everything to be written: what a killed keeper had comes again after ten seconds, and a busy machine takes long for each
 /// of many small messages.
-const WRITTEN: Duration = Duration::from_secs(90);
+const WRITTEN: Duration = Duration::from_mins(3);
 
 /// An exchange as the database has it.
 #[derive(Debug)]
