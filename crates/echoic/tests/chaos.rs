@@ -59,7 +59,7 @@ fn faults_across_tiers_lose_and_double_nothing() {
     let mut faults = Vec::new();
     for round in 0..rounds {
         if faults.is_empty() {
-            faults = Fault::all(&setting);
+            faults = Fault::all(setting);
             dice.shuffle(&mut faults);
         }
         let fault = faults.pop().unwrap();

@@ -22,7 +22,7 @@ pub(super) enum Fault {
 
 impl Fault {
     /// All that this setting can have.
-    pub(super) fn all(setting: &Setting) -> Vec<Self> {
+    pub(super) fn all(setting: Setting) -> Vec<Self> {
         let mut all = vec![
             Self::KilledStrictServer,
             Self::KilledServer,

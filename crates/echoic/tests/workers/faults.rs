@@ -111,11 +111,11 @@ fn each_node_of_a_cluster_killed_in_turn_loses_no_reply() {
     let more = ["--frame", "line", "--worker-timeout", "60s"];
     let serve = Serve::start(&[&[":0", "--as", &url], &more[..]].concat());
     let load = Load::start(serve.at[0], "nodes", &[1, 4, 16]);
-    for node in 0..3 {
+    for node in &mut nodes {
         load.wait_for(load.received() + 1_000);
-        nodes[node].kill();
+        node.kill();
         load.wait_for(load.received() + 1_000);
-        nodes[node].run();
+        node.run();
     }
     assert_all_answered(serve, load);
     for worker in workers {
