@@ -123,6 +123,15 @@ fn server_that_hangs_is_an_error_and_one_that_is_killed_leaves_the_list() {
     let console = Console::start(&first.home, &["--on", &server_of(&nats)]);
     let hangs = console.endpoint(second.at[0]);
     second.signal(Signal::STOP);
+    // On a busy machine its threads run on for a moment.
+    until("all of its threads are stopped", || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", second.id())).unwrap();
+        tasks.flatten().all(|task| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ")
+                .is_some_and(|(_, state)| state.starts_with('T'))
+        })
+    });
     let answer = console.set(&hangs, "paused");
     assert_eq!(answer.status, 504, "{answer:?}");
     assert!(
