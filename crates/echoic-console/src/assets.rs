@@ -1,6 +1,6 @@
 //! The files of the page, embedded in the program.
 //!
-//! Scripts are served without their documentation comments, and all text is compressed if the browser takes gzip: the page
+//! Scripts are served without comments and types, and all text is compressed if the browser takes gzip: the page
 //! is small also through a tunnel.
 
 use std::{
@@ -106,8 +106,8 @@ fn served(path: &str) -> Option<Served> {
     Some(served)
 }
 
-/// Empties the lines of documentation comments, so that the numbers of the other lines stay. Only blocks whose lines are
-/// all comment count: `/**`, then lines that begin with `*`.
+/// Empties the lines of comments, so that the numbers of the other lines stay, and removes the types of casts. Only blocks whose
+/// lines are all comment count (`/**`, then lines that begin with `*`), and lines that begin with `//`.
 fn without_comments(script: &str) -> String {
     let mut out = String::with_capacity(script.len());
     let mut is_inside = false;
@@ -124,11 +124,25 @@ fn without_comments(script: &str) -> String {
             is_inside = !trimmed.ends_with("*/");
         } else {
             is_inside = false;
-            out.push_str(line);
+            if !trimmed.starts_with("//") {
+                push_without_types(&mut out, line);
+            }
         }
         out.push('\n');
     }
     out
+}
+
+/// Adds a line without comments like `/** @type {E} */`, which tell the type of what follows.
+fn push_without_types(out: &mut String, line: &str) {
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once("/** @type ")
+        && let Some((_, after)) = after.split_once("*/")
+    {
+        out.push_str(before);
+        rest = after.strip_prefix(' ').unwrap_or(after);
+    }
+    out.push_str(rest);
 }
 
 #[cfg(test)]
@@ -136,12 +150,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn script_is_served_without_documentation_comments() {
-        let script = "/** A. */\n/**\n * B.\n * @param {string} c\n */\nexport const d = /** @type {E} */ (f);\n  /** G. */\n  h();\n";
+    fn script_is_served_without_comments_and_types() {
+        let script = "/** A. */\n/**\n * B.\n * @param {string} c\n */\nexport const d = /** @type {E} */ (f);\n  /** G. */\n  // I.\n  h(); // J.\n";
         let served = without_comments(script);
         assert_eq!(
             served,
-            "\n\n\n\n\nexport const d = /** @type {E} */ (f);\n\n  h();\n"
+            "\n\n\n\n\nexport const d = (f);\n\n\n  h(); // J.\n"
         );
     }
 
