@@ -199,7 +199,7 @@ impl ServerEnd {
     fn note(&self, error: &io::Error) {
         let plain = &mut self.ends.seen(self.peer).plain;
         if plain.finished.is_none() {
-            plain.failed.get_or_insert(error.kind());
+            plain.failed.get_or_insert_with(|| error.kind());
         }
     }
 }
