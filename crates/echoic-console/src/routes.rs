@@ -15,6 +15,7 @@ mod metrics;
 mod notices;
 mod page;
 mod parameters;
+mod processes;
 mod raw;
 mod session;
 mod stats;
@@ -94,6 +95,7 @@ fn table() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(labels::tags))
         .routes(routes!(actions::endpoints))
         .routes(routes!(actions::set_endpoint))
+        .routes(routes!(processes::processes))
         .routes(routes!(actions::explain))
         .routes(routes!(call::call))
         .routes(routes!(events::events))

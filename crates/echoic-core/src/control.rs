@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::{
     event::{Address, ConversationId, EndpointInfo, Micros, ServerInfo},
     framing::FramingPair,
+    process::SeenProcess,
     service::BoxFuture,
 };
 
@@ -58,6 +59,11 @@ pub trait Control: Send + Sync {
     /// Returns the socket calls of a conversation that was explained, oldest first; `None` if it was not. The newest
     /// explained conversations are kept.
     fn socket_calls(&self, conversation: ConversationId) -> Option<Vec<SocketCall>>;
+
+    /// Returns the processes that belong together, as they were last seen: this one alone, unless others are known.
+    fn processes(&self) -> Vec<SeenProcess> {
+        Vec::new()
+    }
 }
 
 /// Number of an endpoint of a server, from 1 in the order in which they were opened.

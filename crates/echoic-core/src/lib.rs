@@ -22,6 +22,7 @@ pub mod limits;
 pub mod message;
 #[doc(hidden)]
 pub mod oracle;
+pub mod process;
 pub mod service;
 pub mod store;
 pub mod units;

@@ -21,7 +21,7 @@ pub use self::{
 };
 
 use crate::{
-    event::{Batch, ConversationId, ExchangeId, Mark, Micros, ServerId},
+    event::{Batch, ConversationId, ExchangeId, Mark, Micros, ServerId, ServerInfo},
     exchange::{Conversation, Exchange},
     filter::Filter,
     service::BoxFuture,
@@ -129,6 +129,13 @@ pub trait Store: Send + Sync {
         times: RangeInclusive<Micros>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Gap>, StoreError>>;
+
+    /// Returns servers that record here, by a connection of their own or by a keeper's, newest start first and at most `limit`. A
+    /// store for one process knows of none.
+    fn servers(&self, limit: usize) -> BoxFuture<'_, Result<Vec<RecordingServer>, StoreError>> {
+        let _ = limit;
+        Box::pin(ready(Ok(Vec::new())))
+    }
 
     /// Returns totals of the stored events.
     fn stats(&self) -> BoxFuture<'_, Result<Stats, StoreError>>;
@@ -268,6 +275,15 @@ pub struct Gap {
     pub since: Micros,
     /// Their number.
     pub exchanges: u64,
+}
+
+/// A server that records into a store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordingServer {
+    /// Its id, name and start.
+    pub info: ServerInfo,
+    /// Wall-clock time of the first exchange of its newest batch that has one.
+    pub recorded: Option<Micros>,
 }
 
 /// Totals of a store.

@@ -44,6 +44,13 @@ pub enum NatsErrorKind {
         /// The stream.
         name: String,
     },
+    /// The NATS server has too few nodes for the replicas of a stream.
+    TooFewNodes {
+        /// The stream.
+        name: String,
+        /// The replicas that the URL asks for.
+        replicas: usize,
+    },
     /// The stream exists with other settings.
     OtherStream {
         /// The stream.
@@ -74,6 +81,9 @@ impl NatsErrorKind {
             Self::NoJetStream => format!("NATS at {server} has no JetStream"),
             Self::NoStorage { name } => format!(
                 "JetStream at {server} has too little storage for the stream {name}, which reserves 1 GiB"
+            ),
+            Self::TooFewNodes { name, replicas } => format!(
+                "NATS at {server} has too few nodes with JetStream for {replicas} replicas of the stream {name}"
             ),
             Self::OtherStream { name, why } => {
                 format!("the stream {name} at {server} has other settings: {why}")

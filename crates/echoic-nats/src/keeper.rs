@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    Connection, NatsError, NatsErrorKind,
+    Connection, KeeperCounts, KeeperTotals, NatsError, NatsErrorKind,
     alive::end_dead,
     message::{InvalidMessage, Received, Reference, read},
     stream::{ANSWER_TIMEOUT, LANES, RecordStream},
@@ -40,15 +40,6 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(3);
 /// Time at the end for the last batches to be written.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a keeper has done.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KeeperTotals {
-    /// Batches that the store has, those included that it had before.
-    pub batches: u64,
-    /// Their exchanges.
-    pub exchanges: u64,
-}
-
 /// A message with batches.
 struct Delivery {
     message: Message,
@@ -59,10 +50,11 @@ struct Delivery {
 
 /// Writes what comes at the stream of the connection to `store`, until `stop` is ready. A message is acknowledged when the
 /// store has committed its batches. `ready` is called when batches can come, `failing` when the store fails and when it
-/// does no longer.
+/// does no longer. What is done is added to `counts`.
 pub async fn run_keeper(
     connection: &Connection,
     store: Arc<dyn Store>,
+    counts: &Arc<KeeperCounts>,
     ready: impl FnOnce(),
     failing: impl Fn(Option<&StoreError>) + Send + Sync,
     stop: impl Future<Output = ()>,
@@ -77,6 +69,7 @@ pub async fn run_keeper(
             consumer: stream.lane(lane).await?,
             deliver: deliver.clone(),
             stopped: stopped.clone(),
+            counts: Arc::clone(counts),
         };
         lanes.spawn(lane.run());
     }
@@ -87,7 +80,7 @@ pub async fn run_keeper(
         store: Arc::clone(&store),
         deliveries,
         failing,
-        totals: KeeperTotals::default(),
+        counts,
     };
     let stop = async {
         stop.await;
@@ -114,7 +107,7 @@ pub async fn run_keeper(
     };
     // So that the last acknowledgements arrive.
     let _ = timeout(ANSWER_TIMEOUT, connection.client.flush()).await;
-    outcome.map(|()| writer.totals)
+    outcome.map(|()| counts.totals())
 }
 
 /// Receives the messages of one lane.
@@ -123,6 +116,7 @@ struct Lane {
     consumer: PullConsumer,
     deliver: mpsc::Sender<Delivery>,
     stopped: watch::Receiver<()>,
+    counts: Arc<KeeperCounts>,
 }
 
 impl Lane {
@@ -181,6 +175,9 @@ impl Lane {
     }
 
     async fn deliver(&self, message: Message) -> Result<(), NatsError> {
+        if message.info().is_ok_and(|info| info.delivered > 1) {
+            self.counts.add_redelivery();
+        }
         let received = match read(&message.payload) {
             Ok(Received::Batches(batches)) => Ok((batches, None)),
             Ok(Received::Reference(reference)) => match self.fetch(reference).await {
@@ -265,6 +262,7 @@ impl Lane {
         };
         match timeout(ANSWER_TIMEOUT, stored).await {
             Ok(Ok(_)) => {
+                self.counts.add_unreadable();
                 tracing::error!("message {number} cannot be read ({why}): it is now at {subject}");
                 let _ = message.double_ack_with(AckKind::Term).await;
             }
@@ -280,15 +278,15 @@ enum Unfetched {
 }
 
 /// Writes what the lanes deliver.
-struct Writer<F> {
+struct Writer<'a, F> {
     stream: RecordStream,
     store: Arc<dyn Store>,
     deliveries: mpsc::Receiver<Delivery>,
     failing: F,
-    totals: KeeperTotals,
+    counts: &'a KeeperCounts,
 }
 
-impl<F: Fn(Option<&StoreError>) + Send + Sync> Writer<F> {
+impl<F: Fn(Option<&StoreError>) + Send + Sync> Writer<'_, F> {
     /// Runs until all lanes have ended. What has come by then is written in one commit each time.
     async fn run(&mut self) {
         while let Some(first) = self.deliveries.recv().await {
@@ -312,6 +310,7 @@ impl<F: Fn(Option<&StoreError>) + Send + Sync> Writer<F> {
         let appending = async {
             let mut is_failing = false;
             while let Err(error) = self.store.append(batches()).await {
+                self.counts.add_failure(&error);
                 if !is_failing {
                     (self.failing)(Some(&error));
                 }
@@ -334,10 +333,9 @@ impl<F: Fn(Option<&StoreError>) + Send + Sync> Writer<F> {
             () = appending => {}
             () = progress => {}
         }
-        for batch in deliveries.iter().flat_map(|delivery| &delivery.batches) {
-            self.totals.batches += 1;
-            self.totals.exchanges += batch.exchanges();
-        }
+        let committed = batches();
+        let exchanges = committed.iter().map(|batch| batch.exchanges()).sum();
+        self.counts.add_commit(committed.len() as u64, exchanges);
     }
 
     /// Acknowledges what is written. If that is lost, the message comes again, and the store has its batches already.

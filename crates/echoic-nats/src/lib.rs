@@ -10,6 +10,8 @@
 //!
 //! [`RemoteControl`] is the [`Control`](echoic_core::control::Control) of a console that runs elsewhere: it acts on all
 //! servers that are [`Controlled`] at a NATS server.
+//!
+//! Each process is [`Present`] at its NATS server: it says who it is to whoever asks ([`find_processes`]).
 
 mod alive;
 mod connection;
@@ -17,7 +19,9 @@ mod control;
 mod error;
 mod inbox;
 mod keeper;
+mod keeper_counts;
 mod message;
+mod presence;
 mod protocol;
 mod remote_service;
 mod remote_store;
@@ -30,9 +34,11 @@ pub use self::{
     connection::Connection,
     control::{Controlled, RemoteControl, STATE_SUBJECT},
     error::{NatsError, NatsErrorKind},
-    keeper::{KeeperTotals, run_keeper},
+    keeper::run_keeper,
+    keeper_counts::{Backlog, KeeperCounts, KeeperTotals},
+    presence::{FoundProcesses, PROCESSES_SUBJECT, Present, find_processes},
     remote_service::{RemoteService, WORKER_TIMEOUT},
     remote_store::RemoteStore,
     url::{NatsServer, NatsServerError, NatsUrl, NatsUrlError},
-    worker::{Worked, work},
+    worker::{Worked, WorkerCounts, work},
 };

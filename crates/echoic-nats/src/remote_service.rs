@@ -93,6 +93,12 @@ impl RemoteService {
         &self.url
     }
 
+    /// Returns the connection, once there is one.
+    pub fn connection(&self) -> Option<&Connection> {
+        let link = self.link.get()?;
+        Some(&link.workers.connection)
+    }
+
     /// Connects, and asks a worker what it serves. `name` is what NATS lists the connection as.
     pub async fn connect(&self, name: &str) -> Result<(), NatsError> {
         let workers = Workers::open(Connection::open(&self.url, name).await?).await?;

@@ -80,6 +80,11 @@ impl RemoteStore {
         })
     }
 
+    /// Returns the connection, with the stream in its URL.
+    pub fn connection(&self) -> &Connection {
+        &self.stream.connection
+    }
+
     fn error(&self, kind: StoreErrorKind) -> StoreError {
         let url = self.stream.connection.url().to_string();
         StoreError::new(StoreLocation::Url(url), kind)

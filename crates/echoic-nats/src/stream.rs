@@ -38,11 +38,24 @@ const NOT_ENABLED: [u64; 2] = [10076, 10039];
 /// Too little is free of: any resource, memory, files. A stream reserves its size when it is created.
 const OUT_OF_RESOURCES: [u64; 3] = [10023, 10028, 10047];
 
+/// There are too few nodes for the replicas: no cluster at all, or one that is too small or has no node with JetStream free.
+const TOO_FEW_NODES: [u64; 2] = [10074, 10005];
+
 /// Names in the streams of a record.
 #[derive(Clone, Debug)]
 pub(crate) struct Names(String);
 
 impl Names {
+    /// Names of the stream with this name.
+    pub(crate) fn of(stream: &str) -> Self {
+        Self(stream.to_owned())
+    }
+
+    /// All lanes.
+    pub(crate) fn all_batches(&self) -> String {
+        format!("echoic.{}.batches.*", self.0)
+    }
+
     pub(crate) fn batches(&self, server: ServerId) -> String {
         let lane = server.0 % LANES;
         format!("echoic.{}.batches.{lane}", self.0)
@@ -100,7 +113,7 @@ impl RecordStream {
             .timeout(ANSWER_TIMEOUT)
             .ack_timeout(ANSWER_TIMEOUT)
             .build(connection.client.clone());
-        let names = Names(url.name().to_owned());
+        let names = Names::of(url.name());
         let config = Config {
             name: url.name().to_owned(),
             subjects: names.subjects(),
@@ -167,7 +180,7 @@ impl RecordStream {
 
     /// Opens the consumer of a lane, which all keepers share.
     pub(crate) async fn lane(&self, lane: u64) -> Result<PullConsumer, NatsError> {
-        let name = format!("keep-{lane}");
+        let name = lane_consumer(lane);
         let config = consumer::pull::Config {
             durable_name: Some(name.clone()),
             ack_policy: AckPolicy::Explicit,
@@ -180,6 +193,11 @@ impl RecordStream {
         let opened = self.batches.get_or_create_consumer(&name, config).await;
         opened.map_err(|error| NatsError::failed(self.connection.url(), &error))
     }
+}
+
+/// Returns the name of the consumer of a lane.
+pub(crate) fn lane_consumer(lane: u64) -> String {
+    format!("keep-{lane}")
 }
 
 async fn open_stream(
@@ -207,6 +225,13 @@ async fn open_stream(
             if context.get_stream(&config.name).await.is_err() {
                 return Err(error(NatsErrorKind::NoStorage { name: config.name }));
             }
+        }
+        Err(CreateStreamErrorKind::JetStream(why))
+            if TOO_FEW_NODES.contains(&why.error_code().0) =>
+        {
+            let replicas = config.num_replicas;
+            let name = config.name;
+            return Err(error(NatsErrorKind::TooFewNodes { name, replicas }));
         }
         Err(CreateStreamErrorKind::TimedOut) => return Err(error(NatsErrorKind::TimedOut)),
         Err(other) => return Err(NatsError::failed(url, &other)),

@@ -3,7 +3,10 @@
 use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -37,20 +40,79 @@ pub struct Worked {
     pub runs: u64,
     /// Their messages.
     pub messages: u64,
+    /// Bytes of payloads received.
+    pub received: u64,
+    /// Bytes of payloads sent.
+    pub sent: u64,
+    /// Runs that could not be answered: the service failed, or the server is of another version.
+    pub failed: u64,
+    /// Answers that NATS did not take.
+    pub unsent: u64,
+    /// Payloads that are being answered: 1 or 0, since a worker answers one after the other.
+    pub in_flight: u64,
+    /// Time spent answering.
+    pub busy: Duration,
 }
 
-struct Worker {
+/// Counts what a worker does, for whoever watches it.
+#[derive(Debug, Default)]
+pub struct WorkerCounts {
+    /// Messages that were taken from the connection.
+    taken: AtomicU64,
+    runs: AtomicU64,
+    messages: AtomicU64,
+    received: AtomicU64,
+    sent: AtomicU64,
+    failed: AtomicU64,
+    unsent: AtomicU64,
+    in_flight: AtomicU64,
+    busy_ns: AtomicU64,
+}
+
+impl WorkerCounts {
+    /// Returns the counts of now.
+    pub fn now(&self) -> Worked {
+        let value = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Worked {
+            runs: value(&self.runs),
+            messages: value(&self.messages),
+            received: value(&self.received),
+            sent: value(&self.sent),
+            failed: value(&self.failed),
+            unsent: value(&self.unsent),
+            in_flight: value(&self.in_flight),
+            busy: Duration::from_nanos(value(&self.busy_ns)),
+        }
+    }
+
+    /// Returns the messages that the connection has received and the worker has not looked at, `others` left out, which another
+    /// task has taken from the same connection.
+    pub fn pending(&self, connection: &Connection, others: u64) -> u64 {
+        let taken = self.taken.load(Ordering::Relaxed) + others;
+        let statistics = connection.client.statistics();
+        let received = statistics.in_messages.load(Ordering::Relaxed);
+        received.saturating_sub(taken)
+    }
+}
+
+/// Adds to a count. Only one task writes, so that no count needs an order.
+fn add(count: &AtomicU64, more: usize) {
+    count.fetch_add(more as u64, Ordering::Relaxed);
+}
+
+struct Worker<'a> {
     client: Client,
     service: Arc<dyn Service>,
     transfers: Transfers,
-    worked: Worked,
+    counts: &'a WorkerCounts,
 }
 
 /// Answers with `service` at the subject of the connection, until `stop` is ready and all that was received is answered.
-/// `ready` is called when the subject is served.
+/// `ready` is called when the subject is served. What is done is added to `counts`.
 pub async fn work(
     connection: &Connection,
     service: Arc<dyn Service>,
+    counts: &WorkerCounts,
     ready: impl FnOnce(),
     stop: impl Future<Output = ()>,
 ) -> Result<Worked, NatsError> {
@@ -75,13 +137,13 @@ pub async fn work(
         client: client.clone(),
         service,
         transfers: Transfers::at(inbox),
-        worked: Worked::default(),
+        counts,
     };
     worker.serve(shared, own, stop).await;
-    Ok(worker.worked)
+    Ok(counts.now())
 }
 
-impl Worker {
+impl Worker<'_> {
     async fn serve(
         &mut self,
         mut shared: Subscriber,
@@ -140,13 +202,26 @@ impl Worker {
     }
 
     async fn process(&mut self, message: Message) {
+        add(&self.counts.taken, 1);
         let Some(reply) = message.reply else {
             return;
         };
+        let counts = self.counts;
+        add(&counts.received, message.payload.len());
+        counts.in_flight.store(1, Ordering::Relaxed);
+        let began = Instant::now();
         let answer = self.answer(&message.payload);
-        if let Err(error) = self.client.publish(reply, answer.into()).await {
-            tracing::warn!("an answer was not sent: {error}");
+        let busy = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        counts.busy_ns.fetch_add(busy, Ordering::Relaxed);
+        let length = answer.len();
+        match self.client.publish(reply, answer.into()).await {
+            Ok(()) => add(&counts.sent, length),
+            Err(error) => {
+                add(&counts.unsent, 1);
+                tracing::warn!("an answer was not sent: {error}");
+            }
         }
+        counts.in_flight.store(0, Ordering::Relaxed);
     }
 
     /// Returns the payload of the answer.
@@ -173,6 +248,7 @@ impl Worker {
                 return self.transfers.rest(transfer, offset, max_payload);
             }
             None => {
+                add(&self.counts.failed, 1);
                 let why = "the server is of another version of echoic";
                 return write(&Answer::Failed { why });
             }
@@ -189,12 +265,15 @@ impl Worker {
         let answered = catch_unwind(AssertUnwindSafe(|| answer(service, run)));
         match answered.unwrap_or(Err("the service panicked")) {
             Ok((answer, messages)) => {
-                self.worked.runs += 1;
-                self.worked.messages += messages as u64;
+                add(&self.counts.runs, 1);
+                add(&self.counts.messages, messages);
                 let max_payload = self.client.max_payload();
                 self.transfers.answer(answer, max_payload, Instant::now())
             }
-            Err(why) => write(&Answer::Failed { why }),
+            Err(why) => {
+                add(&self.counts.failed, 1);
+                write(&Answer::Failed { why })
+            }
         }
     }
 }

@@ -32,6 +32,7 @@ pub use journal::{Journal, NotCommitted};
 pub use options::{RecorderOptions, WhenFull};
 pub use pairing::{Divider, Paired, Pairing, PairingRules};
 pub use recorder::Recorder;
+pub use server::server as new_server;
 pub use status::{Failure, RecorderStatus};
 pub use task::RecorderTask;
 

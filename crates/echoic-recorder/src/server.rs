@@ -11,8 +11,8 @@ use echoic_core::event::{ServerId, ServerInfo};
 
 use crate::clock::wall_clock_now;
 
-/// Returns a random id, with `host:pid` as the name.
-pub(crate) fn server() -> ServerInfo {
+/// Returns the identity of a process that starts: a random id, with `host:pid` as the name.
+pub fn server() -> ServerInfo {
     // Linux only; on other systems the name is less informative.
     let host = fs::read_to_string("/proc/sys/kernel/hostname");
     let host = host.unwrap_or_else(|_| "host".to_owned());

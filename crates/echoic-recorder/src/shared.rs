@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     task::Waker,
 };
@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) lost: AtomicU64,
     /// Exchanges taken from the shards and not yet committed.
     pub(crate) pending: AtomicU64,
+    /// Wall-clock time of the last commit to the store; 0 before the first.
+    pub(crate) committed_at: AtomicI64,
     pub(crate) conversations: ConversationIds,
     /// Ids that the store gave to exchanges published with the id 0 during the last failure.
     pub(crate) recovered: Mutex<Option<(ExchangeId, ExchangeId)>>,
@@ -72,6 +74,7 @@ impl Shared {
             recorded: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             pending: AtomicU64::new(0),
+            committed_at: AtomicI64::new(0),
             conversations,
             recovered: Mutex::new(None),
             counts: Mutex::new(None),
@@ -85,10 +88,13 @@ impl Shared {
     }
 
     pub(crate) fn status(&self) -> RecorderStatus {
+        let committed = self.committed_at.load(Ordering::Relaxed);
         let mut status = RecorderStatus {
             recorded: self.recorded.load(Ordering::Relaxed),
             lost: self.lost.load(Ordering::Relaxed),
             waiting: self.pending.load(Ordering::Relaxed),
+            waiting_bytes: 0,
+            committed: (committed > 0).then_some(committed),
             failure: lock(&self.failure).clone(),
             recovered: *lock(&self.recovered),
         };
@@ -96,6 +102,7 @@ impl Shared {
             let state = lock(&shard.state);
             status.lost += state.lost;
             status.waiting += state.exchanges();
+            status.waiting_bytes += (state.size() + state.taken_bytes) as u64;
         }
         if let Some(failure) = &mut status.failure {
             // Until here it is the count of exchanges lost before the failure.

@@ -12,6 +12,10 @@ pub struct RecorderStatus {
     pub lost: u64,
     /// Exchanges served and not yet committed or lost.
     pub waiting: u64,
+    /// Bytes of recorded events that the store has not acknowledged.
+    pub waiting_bytes: u64,
+    /// Wall-clock time of the last commit.
+    pub committed: Option<Micros>,
     /// The failure of the store, while it lasts.
     pub failure: Option<Failure>,
     /// First and last id of the exchanges that were published with the id 0 during the last failure and have been

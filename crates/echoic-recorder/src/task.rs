@@ -311,6 +311,8 @@ impl RecorderTask {
         self.shared.feed.publish(&named.skip(published));
         if self.store.is_some() {
             self.shared.recorded.fetch_add(exchanges, Ordering::Relaxed);
+            let now = wall_clock_now();
+            self.shared.committed_at.store(now, Ordering::Relaxed);
         }
         self.shared.pending.fetch_sub(exchanges, Ordering::Relaxed);
         self.gap = None;

@@ -18,8 +18,8 @@ use echoic_core::{
     service::BoxFuture,
     store::{
         ConversationPage, Durability, Found, FoundConversations, Gap, LabelChange, Last,
-        ListedConversation, Page, Retention, Series, Stats, Store, StoreError, StoreErrorKind,
-        TagCount,
+        ListedConversation, Page, RecordingServer, Retention, Series, Stats, Store, StoreError,
+        StoreErrorKind, TagCount,
     },
 };
 
@@ -38,6 +38,7 @@ mod listing;
 mod messages;
 mod parts;
 mod plan;
+mod presence;
 mod readers;
 mod row;
 mod rows;
@@ -327,6 +328,10 @@ impl Store for PostgresStore {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<Gap>, StoreError>> {
         self.read(|readers| gaps::gaps(readers, times, limit))
+    }
+
+    fn servers(&self, limit: usize) -> BoxFuture<'_, Result<Vec<RecordingServer>, StoreError>> {
+        self.read(move |readers| presence::servers(readers, limit))
     }
 
     fn stats(&self) -> BoxFuture<'_, Result<Stats, StoreError>> {

@@ -28,6 +28,7 @@ use crate::{
     bench::BenchArgs,
     connect::ConnectArgs,
     exit::{CommandResult, Exit},
+    on::On,
     probe::ProbeArgs,
     status::StatusArgs,
     term,
@@ -86,7 +87,7 @@ before both, and what does not apply to an endpoint is ignored there. What the
 file of --config says comes last, before the defaults:
   ECHOIC_AS          --as of serve
   ECHOIC_FRAME       --frame of serve, connect and bench
-  ECHOIC_ON          --on of work, serve and console
+  ECHOIC_ON          --on of work, serve, console and status
   ECHOIC_FROM        --from of keep
   ECHOIC_STORE       --store of serve, log, console, bench, status and keep
   ECHOIC_DURABILITY  --durability of serve and keep
@@ -122,6 +123,7 @@ impl Cli {
         let mut command = help::fitted(from_file.relax(Self::command()));
         let matches = command.try_get_matches_from_mut(words)?;
         check_store_of_bench(&matches, &from_file)?;
+        On::check(&matches, Self::command())?;
         let mut cli =
             Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
         cli.verb.note_defaults(&matches, &from_file);
@@ -164,7 +166,7 @@ pub(crate) enum Verb {
     /// Write what servers record elsewhere: a store as a process of its own
     #[command(name = "keep")]
     Keeper(KeeperArgs),
-    /// Show the counters of a running server
+    /// Show the counters of a running server, or what runs where
     Status(StatusArgs),
     /// List limits: default, option, and what happens at each
     Limits(LimitsArgs),
@@ -190,6 +192,10 @@ impl Verb {
             Self::Serve(args) => {
                 args.frame_is_default = is_default("frame");
                 args.console_is_default = is_default("console");
+            }
+            Self::Status(args) => {
+                args.on_is_default = is_default("on");
+                args.store_is_default = is_default("store");
             }
             Self::Connect(args) => args.frame_is_default = is_default("frame"),
             Self::Bench(args) => args.frame_is_default = is_default("frame"),

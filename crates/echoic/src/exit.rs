@@ -173,6 +173,11 @@ impl From<NatsError> for CliError {
                 "; raise `max_file_store` of nats-server, or create the stream before, with a smaller max_bytes"
                     .to_owned(),
             ),
+            NatsErrorKind::TooFewNodes { .. } => (
+                Exit::System,
+                "; ask for fewer with ?replicas=N (one node has no cluster: leave it out), or start more nodes with JetStream"
+                    .to_owned(),
+            ),
             NatsErrorKind::OtherStream { .. } => (
                 Exit::System,
                 "; name another stream in the URL, or delete this one".to_owned(),

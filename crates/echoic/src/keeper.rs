@@ -1,14 +1,25 @@
 //! `echoic keep`: a store as a process of its own, for servers elsewhere.
 
-use std::{pin::pin, sync::Arc};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use echoic_core::store::{Store, StoreError};
-use echoic_nats::{Connection, KeeperTotals, run_keeper};
+use echoic_core::{
+    process::{Process, ProcessRole},
+    store::{Store, StoreError},
+};
+use echoic_nats::{Connection, KeeperCounts, KeeperTotals, run_keeper};
+use echoic_recorder::new_server;
 use tokio::{runtime, select, sync::oneshot};
 
 use crate::{
     cli::KeeperArgs,
     exit::{CliError, CommandResult, Exit},
+    presence::{self, Answering},
     pretty,
     serve::prune,
     service_choice::client_name,
@@ -76,7 +87,17 @@ async fn write(
     };
     let (stopping, stopped) = oneshot::channel::<()>();
     let stop = async { _ = stopped.await };
-    let keeping = run_keeper(&connection, Arc::clone(store), ready, failing, stop);
+    let counts = Arc::<KeeperCounts>::default();
+    let is_stopping = Arc::<AtomicBool>::default();
+    let _answering = answer(args, &connection, &counts, &is_stopping).await;
+    let keeping = run_keeper(
+        &connection,
+        Arc::clone(store),
+        &counts,
+        ready,
+        failing,
+        stop,
+    );
     let mut keeping = pin!(keeping);
     select! {
         totals = &mut keeping => return Ok(Some(totals?)),
@@ -85,11 +106,33 @@ async fn write(
     if !args.quiet {
         term::note("stopping: everything received is written first (again to stop at once)");
     }
+    is_stopping.store(true, Ordering::Relaxed);
     drop(stopping);
     select! {
         totals = &mut keeping => Ok(Some(totals?)),
         () = signals.second() => Ok(None),
     }
+}
+
+/// Starts to say who this is to whoever asks.
+async fn answer(
+    args: &KeeperArgs,
+    connection: &Connection,
+    counts: &Arc<KeeperCounts>,
+    is_stopping: &Arc<AtomicBool>,
+) -> Answering {
+    let info = new_server();
+    let present = presence::with_stream(connection, &info).await;
+    let process = Process {
+        store: Some(args.store.to_string()),
+        ..presence::of_this(ProcessRole::Keeper, &info)
+    };
+    let (counts, is_stopping) = (Arc::clone(counts), Arc::clone(is_stopping));
+    Answering::start(present, move || Process {
+        stopping: is_stopping.load(Ordering::Relaxed),
+        failing: counts.failure(),
+        ..process.clone()
+    })
 }
 
 /// Reports that the store fails, or that it does no longer.
@@ -104,7 +147,9 @@ fn failing(error: Option<&StoreError>) {
 
 fn report(totals: &KeeperTotals, quiet: bool) {
     if !quiet {
-        let KeeperTotals { batches, exchanges } = *totals;
+        let KeeperTotals {
+            batches, exchanges, ..
+        } = *totals;
         let word = if batches == 1 { "batch" } else { "batches" };
         let exchanges = pretty::count(exchanges, "exchange");
         term::note(&format!(

@@ -6,6 +6,7 @@ mod control;
 mod notify;
 mod plan;
 mod planes;
+mod presence;
 mod report;
 mod show;
 mod status;
@@ -96,11 +97,13 @@ fn cannot_start(why: &io::Error) -> CliError {
 async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> CommandResult {
     let mut stop = StopRequests::listen(plan.exit_with_stdin).map_err(|why| cannot_start(&why))?;
     let asked = signal(SignalKind::user_defined1()).map_err(|why| cannot_start(&why))?;
-    let store = select! {
+    let remote = select! {
         biased;
-        opened = store_url::open_remote(&plan.store) => opened?.or(store),
+        opened = store_url::open_remote(&plan.store) => opened?,
         () = stop.requested() => return Ok(Exit::Interrupted),
     };
+    let (remote, stream) = remote.map(|it| (it.store, it.connection)).unzip();
+    let store = remote.or(store);
     let (recorder, task) = Recorder::new(store.clone(), plan.recorder).await?;
     let recording = tokio::spawn(task.run());
     let started = select! {
@@ -121,6 +124,7 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Co
     let run = Run {
         plan,
         store,
+        stream,
         planes,
         recorder,
         recording,
@@ -133,6 +137,8 @@ async fn serve(plan: Plan, store: Option<Arc<dyn Store>>, planes: &Planes) -> Co
 struct Run<'a> {
     plan: Plan,
     store: Option<Arc<dyn Store>>,
+    /// The connection of a store that is a stream of NATS.
+    stream: Option<Connection>,
     planes: &'a Planes,
     recorder: Recorder,
     recording: JoinHandle<()>,
@@ -150,18 +156,15 @@ impl Run<'_> {
             activity,
             showing,
         } = started;
-        let url = console.as_ref().map(OpenConsole::url);
-        let state = Arc::new(ServerState::new(
-            &self.plan,
-            &server,
-            self.recorder.clone(),
-            url,
-        ));
+        let state = self.state(&server, console.as_ref());
         let address = console.as_ref().map(OpenConsole::address);
-        let control = (address.is_some() || on.is_some()).then(|| self.control(&server, address));
+        let control =
+            (address.is_some() || on.is_some()).then(|| self.control(&server, address, &state));
         let console = self.serve_console(console, control.clone());
         let mut background = watch(&self.plan, self.store.clone(), self.planes, &state);
         background.push(tokio::spawn(status::print_at(asked, Arc::clone(&state))));
+        let present = presence::answer(&self.plan, on.as_ref(), self.stream.as_ref(), &state);
+        let _present = present.await;
         if let Some((on, control)) = on.zip(control.clone()) {
             let server = Arc::clone(self.recorder.server());
             background.push(tokio::spawn(obey(on, server, control)));
@@ -211,10 +214,22 @@ impl Run<'_> {
         Ok(report::end(plan, recorder, drained, called, closed.err()))
     }
 
+    /// Returns what is known about the server from now on.
+    fn state(&self, server: &Server, console: Option<&OpenConsole>) -> Arc<ServerState> {
+        let recorder = self.recorder.clone();
+        let url = console.map(OpenConsole::url);
+        Arc::new(ServerState::new(&self.plan, server, recorder, url))
+    }
+
     /// Returns what consoles act through. `console` is the address of the server's own.
-    fn control(&self, server: &Server, console: Option<SocketAddr>) -> Arc<ServeControl> {
-        let (server, recorder) = (server.control(), self.recorder.clone());
-        Arc::new(ServeControl::new(&self.plan, server, recorder, console))
+    fn control(
+        &self,
+        server: &Server,
+        console: Option<SocketAddr>,
+        state: &Arc<ServerState>,
+    ) -> Arc<ServeControl> {
+        let server = server.control();
+        Arc::new(ServeControl::new(&self.plan, server, console, state))
     }
 
     /// Starts to serve the console, if its socket is open.

@@ -2,6 +2,11 @@
 //!
 //! `serve` answers at a Unix socket that only its user can open: beside its SQLite file, made and removed while the lock of
 //! that file is held, or for another store in the directory for such files (XDG Base Directory Specification).
+//!
+//! With `--on` or a database it lists what runs where ([`processes`]).
+
+mod processes;
+mod table;
 
 use std::{
     fmt, fs, io,
@@ -10,6 +15,7 @@ use std::{
 };
 
 use clap::Args;
+use echoic_core::units::Span;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{
@@ -21,6 +27,7 @@ use tokio::{
 
 use crate::{
     exit::{CliError, CommandResult, Exit},
+    on::On,
     pretty, runtime_directory,
     store_url::StoreUrl,
     term::{self, Payload},
@@ -38,36 +45,62 @@ const ANSWER_BYTES_MAX: u64 = 1 << 20;
 /// Longest path of a Unix socket, without the zero byte at its end (unix(7)).
 const PATH_BYTES_MAX: usize = 107;
 
-/// Show the counters of a running server
+/// Show the counters of a running server, or what runs where
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The server is found by its store, or by its process id. With --store memory or
 none it has a socket in $XDG_RUNTIME_DIR/echoic, and only the process id finds
 it. The signal USR1 makes a server print the same counters on standard error.
 
+With --on, with a database as --store, or with both, it lists processes: role,
+host and process, version, start, what it serves, and how far it is behind.
+Servers, workers, keepers and consoles at the NATS server answer for themselves.
+A database tells who records into it, and its newest exchange. A process that
+hangs is listed as silent if something else knows of it: NATS says whether it
+still listens. The exit code is 4 if nothing answers, 5 if a process is silent.
+
 Examples:
   echoic status                     of the server that records in echoic.db
   echoic status --store talk.db     of the one that records in talk.db
   echoic status 4711                of the process 4711
+  echoic status --on nats://127.0.0.1:4222
+                                    what is connected there
+  echoic status --on nats://n1:4222 --store postgres://db/echoic
+                                    that, and what records into the database
   echoic status --json              as JSON, which is the default in a pipe")]
 pub(crate) struct StatusArgs {
     /// Ask the server with this process id
     #[arg(value_name = "PID", conflicts_with = "store")]
     pid: Option<u32>,
 
-    /// Ask the server that records in this file
+    /// Ask the server that records in this file, or list who records into this database [default: echoic.db, without --on]
     #[arg(
         long,
         value_name = "STORE",
-        default_value = "echoic.db",
         env = "ECHOIC_STORE",
-        hide_env = true
+        hide_env_values = true
     )]
-    store: StoreUrl,
+    store: Option<StoreUrl>,
+
+    /// List the processes at this NATS server: nats://HOST:PORT
+    #[arg(long, value_name = "URL", env = "ECHOIC_ON", hide_env_values = true)]
+    on: Option<On>,
+
+    /// Wait this long for the answers of processes
+    #[arg(long, value_name = "TIME", default_value = "1s")]
+    within: Span,
 
     /// Print JSON, also on a terminal
     #[arg(long)]
     json: bool,
+
+    /// `--on` comes from its variable.
+    #[arg(skip)]
+    pub(crate) on_is_default: bool,
+
+    /// `--store` comes from its variable.
+    #[arg(skip)]
+    pub(crate) store_is_default: bool,
 }
 
 /// The state and the counters of a server.
@@ -149,11 +182,17 @@ impl fmt::Display for ServerStatus {
     }
 }
 
-/// Asks a server, and prints its answer.
+/// Asks a server, and prints its answer; or lists processes.
 pub(crate) fn run(args: &StatusArgs) -> CommandResult {
-    let target = match args.pid {
-        Some(pid) => Target::of_process(pid)?,
-        None => Target::of_store(&args.store)?,
+    let target = match (args.pid, &args.on, &args.store) {
+        (Some(_), Some(_), _) if !args.on_is_default => {
+            let why = "PID is a process of this machine, and --on lists those at a NATS server: omit one of them";
+            return Err(CliError::usage(why));
+        }
+        (Some(pid), ..) => Target::of_process(pid)?,
+        (None, Some(_), _) | (None, _, Some(StoreUrl::Postgres(_))) => return processes::run(args),
+        (None, None, Some(store)) => Target::of_store(store)?,
+        (None, None, None) => Target::of_store(&StoreUrl::Sqlite("echoic.db".into()))?,
     };
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(CliError::system)?;

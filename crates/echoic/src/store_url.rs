@@ -13,7 +13,7 @@ use echoic_core::{
     store::{Durability, Retention, Store, StoreError},
     units::{Bytes, Span, quoted},
 };
-use echoic_nats::{NatsUrl, RemoteStore};
+use echoic_nats::{Connection, NatsUrl, RemoteStore};
 use echoic_store::{
     MemoryStore, OnFileChange, PostgresMode, PostgresStore, PostgresUrl, SqliteReader, SqliteStore,
     UrlError,
@@ -192,13 +192,23 @@ impl fmt::Display for StoreUrl {
     }
 }
 
+/// A stream of NATS as a store.
+pub(crate) struct Remote {
+    pub(crate) store: Arc<dyn Store>,
+    /// Its connection, with the stream in the URL.
+    pub(crate) connection: Connection,
+}
+
 /// Opens the store if it is a stream of NATS.
-pub(crate) async fn open_remote(store: &StoreUrl) -> Result<Option<Arc<dyn Store>>, CliError> {
+pub(crate) async fn open_remote(store: &StoreUrl) -> Result<Option<Remote>, CliError> {
     let StoreUrl::Nats(url) = store else {
         return Ok(None);
     };
     let store = RemoteStore::open(url, &client_name("serve")).await?;
-    Ok(Some(Arc::new(store)))
+    Ok(Some(Remote {
+        connection: store.connection().clone(),
+        store: Arc::new(store),
+    }))
 }
 
 /// Reports a file that is renamed or removed while it is open, also with `--quiet`: what follows is in another one.

@@ -1,13 +1,22 @@
 //! `echoic work`: a service as a process of its own, for servers elsewhere.
 
-use std::{pin::pin, sync::Arc};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
-use echoic_nats::{Connection, Worked};
+use echoic_core::process::{Process, ProcessRole, RunsInHand};
+use echoic_nats::{Connection, Present, Worked, WorkerCounts};
+use echoic_recorder::new_server;
 use tokio::{runtime, select, sync::oneshot};
 
 use crate::{
     cli::WorkArgs,
     exit::{CliError, CommandResult, Exit},
+    presence::{self, Answering},
     pretty,
     service_choice::client_name,
     signals::Signals,
@@ -43,9 +52,13 @@ async fn work(args: &WorkArgs) -> CommandResult {
             term::note(&format!("working: {name} for {}", args.on));
         }
     };
+    let counts = Arc::<WorkerCounts>::default();
+    let is_stopping = Arc::<AtomicBool>::default();
+    let _answering = answer(args, &connection, &counts, &is_stopping).await;
     let (stopping, stopped) = oneshot::channel::<()>();
     let stop = async { _ = stopped.await };
-    let mut working = pin!(echoic_nats::work(&connection, service, ready, stop));
+    let working = echoic_nats::work(&connection, service, &counts, ready, stop);
+    let mut working = pin!(working);
     let mut worked = select! {
         worked = &mut working => Some(worked?),
         () = signals.first() => None,
@@ -54,6 +67,7 @@ async fn work(args: &WorkArgs) -> CommandResult {
         if !args.quiet {
             term::note("stopping: everything received is answered first (again to stop at once)");
         }
+        is_stopping.store(true, Ordering::Relaxed);
         drop(stopping);
         worked = select! {
             worked = &mut working => Some(worked?),
@@ -67,9 +81,36 @@ async fn work(args: &WorkArgs) -> CommandResult {
     Ok(Exit::Done)
 }
 
+/// Starts to say who this is to whoever asks.
+async fn answer(
+    args: &WorkArgs,
+    connection: &Connection,
+    counts: &Arc<WorkerCounts>,
+    is_stopping: &Arc<AtomicBool>,
+) -> Answering {
+    let info = new_server();
+    let present = Present::subscribe(connection, info.id).await;
+    let answered = present.as_ref().map(Present::answered).unwrap_or_default();
+    let process = Process {
+        svc: Some(args.service.0.name().to_owned()),
+        subjects: vec![args.on.to_string()],
+        ..presence::of_this(ProcessRole::Work, &info)
+    };
+    let (connection, counts) = (connection.clone(), Arc::clone(counts));
+    let is_stopping = Arc::clone(is_stopping);
+    Answering::start(present, move || Process {
+        stopping: is_stopping.load(Ordering::Relaxed),
+        runs: Some(RunsInHand {
+            pending: counts.pending(&connection, answered.load(Ordering::Relaxed)),
+            in_flight: counts.now().in_flight,
+        }),
+        ..process.clone()
+    })
+}
+
 fn report(worked: &Worked, quiet: bool) {
     if !quiet {
-        let Worked { runs, messages } = *worked;
+        let Worked { runs, messages, .. } = *worked;
         let (runs, messages) = (
             pretty::count(runs, "run"),
             pretty::count(messages, "message"),

@@ -58,6 +58,8 @@ pub(super) struct Features {
     send: bool,
     /// Tags and notes can be written.
     labels: bool,
+    /// `GET /processes` tells of other processes, and may change.
+    processes: bool,
     /// Where live events come from: `feed` from the recorder, `poll` from the store.
     #[schema(example = "feed")]
     live: &'static str,
@@ -177,6 +179,7 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Result<Json<Info>, Prob
             control: has_control,
             send: has_control,
             labels: !app.config.readonly,
+            processes: control.is_some() && app.recorder.is_none(),
             live: if app.recorder.is_some() {
                 "feed"
             } else {

@@ -14,6 +14,7 @@ use echoic_core::{
         ServerCounts, SocketCall, Target, TargetStatus,
     },
     event::{ConversationId, ServerId, ServerInfo},
+    process::SeenProcess,
     service::BoxFuture,
     store::Store,
 };
@@ -28,6 +29,7 @@ use super::{Command, CommandResult, STATE_SUBJECT, ServerState, command_subject}
 use crate::{
     Connection, NatsError, NatsUrl,
     inbox::Inbox,
+    presence::Watched,
     protocol::{read, write},
 };
 
@@ -57,6 +59,7 @@ pub struct RemoteControl {
     store: Arc<dyn Store>,
     inbox: Inbox,
     asking: JoinHandle<()>,
+    processes: Watched,
 }
 
 struct Shared {
@@ -184,6 +187,7 @@ impl RemoteControl {
             store,
             inbox,
             asking,
+            processes: Watched::start(connection).await?,
         })
     }
 
@@ -369,6 +373,10 @@ impl Control for RemoteControl {
 
     fn socket_calls(&self, _conversation: ConversationId) -> Option<Vec<SocketCall>> {
         None
+    }
+
+    fn processes(&self) -> Vec<SeenProcess> {
+        self.processes.now()
     }
 }
 

@@ -282,7 +282,7 @@ pub(super) fn optional_number(row: &Row, column: usize) -> Result<Option<u64>, R
     }
 }
 
-fn parse<T: FromStr>(row: &Row, column: usize) -> Result<T, ReadError> {
+pub(super) fn parse<T: FromStr>(row: &Row, column: usize) -> Result<T, ReadError> {
     let text: &str = row.try_get(column)?;
     text.parse().map_err(|_| unknown_word(text))
 }

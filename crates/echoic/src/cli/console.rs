@@ -1,9 +1,8 @@
 //! The options of the web console, and the command line of `echoic console`.
 
 use clap::Args;
-use echoic_nats::NatsServer;
 
-use crate::{console::ConsoleChoice, store_url::StoreUrl};
+use crate::{console::ConsoleChoice, on::On, store_url::StoreUrl};
 
 /// Options of the console, for `serve` and `console`.
 #[derive(Debug, Args)]
@@ -66,7 +65,7 @@ pub(crate) struct ConsoleArgs {
 
     /// Show and control the servers that have the same --on: nats://HOST:PORT
     #[arg(long, value_name = "URL", env = "ECHOIC_ON", hide_env_values = true)]
-    pub(crate) on: Option<NatsServer>,
+    pub(crate) on: Option<On>,
 
     /// Print failures only, and the URL with --console ADDR
     #[arg(long, short)]

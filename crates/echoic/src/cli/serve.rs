@@ -8,13 +8,13 @@ use echoic_core::{
     store::{Durability, Retention},
     units::{Bytes, Mode, OffOr, Span},
 };
-use echoic_nats::NatsServer;
 
 use super::{
     console::ConsoleOptions,
     values::{count, max_message, off_or, size},
 };
 use crate::{
+    on::On,
     service_choice::ServiceChoice,
     store_url::{StoreUrl, retention},
 };
@@ -129,7 +129,7 @@ pub(crate) struct ServeArgs {
         hide_env_values = true,
         help_heading = "Console"
     )]
-    pub(crate) on: Option<NatsServer>,
+    pub(crate) on: Option<On>,
 
     #[command(flatten)]
     pub(crate) limits: LimitArgs,

@@ -2,14 +2,21 @@
 
 use std::sync::Arc;
 
-use echoic_core::{control::Control, store::Store};
-use echoic_nats::{Connection, RemoteControl};
+use echoic_core::{
+    control::Control,
+    process::{Process, ProcessRole, ProcessState},
+    store::Store,
+};
+use echoic_nats::{Connection, Present, RemoteControl};
+use echoic_recorder::new_server;
 use tokio::{runtime, select};
 
 use super::{Backing, ConsolePlan, NoConsole, OpenConsole, describe, secret};
 use crate::{
     cli::ConsoleArgs,
     exit::{CliError, CommandResult, Exit},
+    on::On,
+    presence::{self, Answering},
     service_choice::client_name,
     signals::Signals,
     term,
@@ -17,6 +24,9 @@ use crate::{
 
 /// Threads of the runtime: a slow answer does not delay the others.
 const THREADS: usize = 2;
+
+/// Most silent processes that it tells others of.
+const SILENT_MAX: usize = 64;
 
 /// Serves the console until a signal to stop.
 pub(crate) fn run(args: &ConsoleArgs) -> CommandResult {
@@ -35,12 +45,13 @@ pub(crate) fn run(args: &ConsoleArgs) -> CommandResult {
     outcome
 }
 
-/// Connects to the servers of `--on`. None of them needs to run yet.
+/// Connects to the servers of `--on`, and lets others find this console at `url`. No server needs to run yet.
 async fn control(
     args: &ConsoleArgs,
     store: &Arc<dyn Store>,
-) -> Result<Option<Arc<dyn Control>>, CliError> {
-    let Some(server) = &args.on else {
+    url: String,
+) -> Result<Option<(Arc<dyn Control>, Answering)>, CliError> {
+    let Some(server) = args.on.as_ref().map(On::server) else {
         return Ok(None);
     };
     let connection = Connection::open(server.url(), &client_name("console")).await?;
@@ -48,7 +59,27 @@ async fn control(
     if !args.quiet {
         term::note(&format!("showing the servers that have --on {server}"));
     }
-    Ok(Some(Arc::new(control)))
+    let info = new_server();
+    let present = Present::subscribe(&connection, info.id).await;
+    let process = Process {
+        store: Some(args.store.to_string()),
+        console: Some(url),
+        ..presence::of_this(ProcessRole::Console, &info)
+    };
+    let control: Arc<dyn Control> = Arc::new(control);
+    let seeing = Arc::clone(&control);
+    let answering = Answering::start(present, move || Process {
+        silent: silent(&*seeing),
+        ..process.clone()
+    });
+    Ok(Some((control, answering)))
+}
+
+/// Returns the processes that were asked and do not answer.
+fn silent(control: &dyn Control) -> Vec<Process> {
+    let seen = control.processes().into_iter();
+    let silent = seen.filter(|seen| seen.state == ProcessState::Silent);
+    silent.map(|seen| seen.process).take(SILENT_MAX).collect()
 }
 
 async fn serve(args: &ConsoleArgs, plan: &ConsolePlan) -> CommandResult {
@@ -60,7 +91,8 @@ async fn serve(args: &ConsoleArgs, plan: &ConsolePlan) -> CommandResult {
             "no console: {why}; --console ADDR serves it elsewhere"
         ))
     })?;
-    let control = control(args, &store).await?;
+    let control = control(args, &store, console.url()).await?;
+    let (control, _answering) = control.unzip();
     console.announce(args.quiet);
     if !args.quiet {
         term::note(&format!("reading {}", args.store));

@@ -17,9 +17,10 @@ use echoic_core::{
     endpoint::{Endpoint, Host, HostPort},
     event::{Address, ConversationId, Protocol},
     framing::FramingPair,
+    process::SeenProcess,
     service::BoxFuture,
 };
-use echoic_recorder::Recorder;
+use echoic_recorder::{Recorder, wall_clock_now};
 use echoic_server::ServerControl;
 use tokio::{
     sync::{Semaphore, watch},
@@ -29,6 +30,7 @@ use tokio::{
 use super::{
     call::{self, CallPlan, Recording},
     plan::Plan,
+    status::ServerState,
 };
 
 /// Most calls at a time.
@@ -38,6 +40,7 @@ const CALLS_MAX: usize = 16;
 pub(super) struct ServeControl {
     server: ServerControl,
     recorder: Recorder,
+    state: Arc<ServerState>,
     /// The address of the console, if there is one: it is never called.
     console: Option<SocketAddr>,
     allowed: Vec<Endpoint>,
@@ -55,12 +58,13 @@ impl ServeControl {
     pub(super) fn new(
         plan: &Plan,
         server: ServerControl,
-        recorder: Recorder,
         console: Option<SocketAddr>,
+        state: &Arc<ServerState>,
     ) -> Self {
         Self {
             server,
-            recorder,
+            recorder: state.recorder.clone(),
+            state: Arc::clone(state),
             console,
             allowed: plan.console_send.clone(),
             shard: plan.workers,
@@ -247,5 +251,10 @@ impl Control for ServeControl {
 
     fn socket_calls(&self, conversation: ConversationId) -> Option<Vec<SocketCall>> {
         self.server.socket_calls(conversation)
+    }
+
+    fn processes(&self) -> Vec<SeenProcess> {
+        let this = self.state.process();
+        vec![SeenProcess::answered(this, wall_clock_now())]
     }
 }

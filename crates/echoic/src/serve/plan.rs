@@ -164,7 +164,7 @@ impl Plan {
             tls,
             console: console(args)?,
             console_send: args.console_send.clone(),
-            on: args.on.clone(),
+            on: args.on.as_ref().map(|on| on.server().clone()),
         })
     }
 }

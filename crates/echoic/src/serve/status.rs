@@ -12,6 +12,7 @@ use std::{
 
 use echoic_core::{
     endpoint::{Endpoint, UnixName},
+    process::{ListeningAt, Process, ProcessRole, RecordLag},
     view::JSON_VERSION,
 };
 use echoic_recorder::Recorder;
@@ -24,7 +25,7 @@ use tokio::{
 
 use super::{notify::Notifier, plan::Plan};
 use crate::{
-    runtime_directory,
+    presence, runtime_directory,
     status::{ListeningStatus, ServerStatus, own_socket},
     store_url::{STORE_DEADLINE, StoreUrl},
     term,
@@ -42,6 +43,8 @@ pub(super) struct ServerState {
     listening: Vec<ListeningStatus>,
     /// The URL of the console.
     console: Option<String>,
+    /// Where workers are asked.
+    subjects: Vec<String>,
     store: StoreUrl,
     pub(super) recorder: Recorder,
     control: ServerControl,
@@ -69,6 +72,11 @@ impl ServerState {
             started: Instant::now(),
             listening: listening.collect(),
             console,
+            subjects: plan
+                .remote_services
+                .iter()
+                .map(|it| it.url().to_string())
+                .collect(),
             store: plan.store.clone(),
             recorder,
             control: server.control(),
@@ -91,6 +99,30 @@ impl ServerState {
     pub(super) fn set_stopping(&self) {
         self.notifier.stopping(self.drains_within);
         self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Describes this server for other processes.
+    pub(super) fn process(&self) -> Process {
+        let record = self.recorder.status();
+        let listening = self.listening.iter().map(|one| ListeningAt {
+            addr: one.addr.clone(),
+            svc: one.svc.clone(),
+        });
+        Process {
+            stopping: self.stopping.load(Ordering::Relaxed),
+            listening: listening.collect(),
+            subjects: self.subjects.clone(),
+            store: Some(self.store.to_string()),
+            console: self.console.clone(),
+            record: self.recorder.has_store().then(|| RecordLag {
+                waiting: record.waiting,
+                waiting_bytes: record.waiting_bytes,
+                lost: record.lost,
+                committed_us: record.committed,
+            }),
+            failing: record.failure.map(|failure| failure.why),
+            ..presence::of_this(ProcessRole::Serve, self.recorder.server())
+        }
     }
 
     pub(super) fn now(&self) -> ServerStatus {

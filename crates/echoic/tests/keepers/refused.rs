@@ -150,3 +150,14 @@ fn keeper_needs_a_file() {
         );
     }
 }
+
+/// A node alone keeps one copy: the message says what to write instead.
+#[test]
+fn replicas_on_a_node_alone_are_refused_with_a_remedy() {
+    let nats = Nats::with_jetstream();
+    for err in refused(&format!("{}?replicas=3", nats.url("record")), 1) {
+        let expected = "has too few nodes with JetStream for 3 replicas of the stream record";
+        assert!(err.contains(expected), "{err}");
+        assert!(err.contains("ask for fewer with ?replicas=N"), "{err}");
+    }
+}
