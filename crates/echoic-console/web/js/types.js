@@ -32,14 +32,26 @@
  * @typedef {object} Endpoint
  * @property {number} id @property {string} ep @property {string} proto @property {string[]} addrs @property {string} svc
  * @property {string} frame @property {"open" | "paused" | "draining"} state @property {number} open @property {number} accepted
- * @property {number} rejected
+ * @property {number} rejected @property {string} [server] @property {string} [host]
+ */
+/**
+ * @typedef {object} Process
+ * @property {"serve" | "work" | "keep" | "console" | "other"} role @property {string} id @property {string} host
+ * @property {number} pid @property {string} version @property {number} started_us
+ * @property {"running" | "stopping" | "silent"} state @property {number | null} seen_us
+ * @property {{addr: string, svc: string}[]} listening @property {string | null} svc @property {string[]} subjects
+ * @property {string | null} store @property {string | null} console
+ * @property {{pending: number, in_flight: number} | null} runs
+ * @property {{waiting: number, waiting_bytes: number, lost: number, committed_us: number | null} | null} record
+ * @property {{name: string, pending: number | null, bytes: number | null, oldest_us: number | null} | null} stream
+ * @property {string | null} failing
  */
 /** @typedef {{since_us: number, why: string, exchanges: number}} Failing */
 /**
  * @typedef {object} Info
  * @property {number} v @property {string} version @property {string} instance @property {number} pid
  * @property {number} started_us @property {number} now_us @property {boolean} readonly
- * @property {{control: boolean, send: boolean, labels: boolean, live: string}} features
+ * @property {{control: boolean, send: boolean, labels: boolean, processes: boolean, live: string}} features
  * @property {{url: string, kind: string, name: string, bytes: number | null, exchanges: number, conversations: number,
  *   oldest_us: number | null, newest_us: number | null, retention: string | null, durability: string | null}} store
  * @property {{recorded: number, waiting: number, lost: number, failing: Failing | null} | null} recorder

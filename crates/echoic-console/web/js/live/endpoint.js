@@ -4,7 +4,7 @@
  */
 import { api } from "../api.js";
 import { el, fill, setText } from "../dom.js";
-import { bare, count, duration, isDatagram, sizeRate } from "../format.js";
+import { bare, count, duration, isDatagram, size, sizeRate } from "../format.js";
 import { icon } from "../icons.js";
 import { href } from "../router.js";
 import { Calls } from "./calls.js";
@@ -19,6 +19,8 @@ import { TRAVEL, Way } from "./lane.js";
 const UNASKED = new Set(["greet", "time", "daytime", "chargen"]);
 /** A second press within this time confirms, in ms. */
 const CONFIRM = 4000;
+/** So many bytes that the store has not acknowledged are worth a look: a conversation may hold them before it waits. */
+const BEHIND = 1 << 20;
 const WORDS = { chunk: "", line: "line frames", crlf: "CRLF lines" };
 
 export class EndpointView {
@@ -46,7 +48,8 @@ export class EndpointView {
     this.newest = el("a", { class: "newest", hidden: true });
     const ways = el("div", { class: "ways", "aria-hidden": "true" }, this.go.node, this.back.node);
     this.lane = el("div", { class: `lane idle${dashed}` }, this.newest, ways);
-    this.toStore = el("div", { class: "lane tostore idle", "aria-hidden": "true" }, this.keep.node);
+    this.lag = el("small", { class: "lag", hidden: true });
+    this.toStore = el("div", { class: "lane tostore idle", "aria-hidden": "true" }, this.keep.node, this.lag);
     this.facts = el("p", { class: "facts" });
     this.controls = el("span", { class: "controls" });
     this.card = el("article", { class: "card endpoint" }, this.#head(), this.calls.node, el("div", { class: "state-line" }, this.facts, this.controls));
@@ -81,6 +84,16 @@ export class EndpointView {
     this.endpoint = endpoint;
     this.open = endpoint.open;
     this.show();
+  }
+
+  /** Shows how far the record of its server is behind, below the way to the store. @param {import("../types.js").Process["record"]} record */
+  behind(record) {
+    this.lag.hidden = record === null;
+    if (record === null) return;
+    const bytes = record.waiting_bytes;
+    setText(this.lag, bytes > 0 ? size(bytes) : "0 B");
+    this.lag.classList.toggle("warn", bytes >= BEHIND);
+    this.lag.title = "not acknowledged by the store";
   }
 
   /** Moves exchanges along the lanes. @param {Exchange[]} exchanges @param {number} pace exchanges a second in this batch */
@@ -164,6 +177,8 @@ export class EndpointView {
     const rest = this.datagram ? "Paused: datagrams wait in the socket." : "Paused: clients wait in the backlog.";
     /** @type {import("../dom.js").Child[]} */
     const facts = [];
+    const { host } = this.endpoint;
+    if (host) facts.push(el("span", { class: "mono host", title: "The server that has it" }, host));
     if (state === "paused") facts.push(el("span", { class: "out warn" }, icon("pause"), rest));
     if (state === "draining") facts.push(el("span", { class: "out warn" }, icon("drain"), this.open > 0 ? "Draining: answers what it has, then closes." : "Drained: accepts nothing."));
     if (idle && accepted === 0) facts.push(waits);

@@ -7,6 +7,7 @@ import { el, fill, setText } from "../dom.js";
 import { count, counted } from "../format.js";
 import { icon } from "../icons.js";
 import { EndpointView } from "./endpoint.js";
+import { Hosts } from "./hosts.js";
 import { StoreCard } from "./store.js";
 
 /** @typedef {import("../types.js").Info} Info */
@@ -20,13 +21,16 @@ const MINUTE_EVERY = 5000;
 /** Most clients whose bytes are asked for at once. */
 const ASKED_MOST = 50;
 
-/** @param {string} title @param {string} small @param {string} kind */
+/** @param {string} title @param {Element} small @param {string} kind */
 function head(title, small, kind) {
-  return el("header", { class: `tier-head ${kind}` }, el("h2", {}, title), el("small", {}, small));
+  return el("header", { class: `tier-head ${kind}` }, el("h2", {}, title), small);
 }
 
 export class Tiers {
-  constructor() {
+  /** @param {() => void} served called when servers came or went */
+  constructor(served) {
+    this.hosts = new Hosts(() => this.#showHosts(), served);
+    this.smalls = { processing: el("small", {}), storage: el("small", {}) };
     this.section = el("section", { class: "tiers", id: "tiers", "aria-label": "The three tiers" });
     this.words = el("span", {});
     this.toggle = el("button", { class: "btn", type: "button", "aria-expanded": "false", "aria-controls": "tiers", onclick: () => this.#fold() }, "Show");
@@ -43,6 +47,7 @@ export class Tiers {
 
   destroy() {
     clearInterval(this.timer);
+    this.hosts.destroy();
   }
 
   /** Draws all from a fresh answer of `/info`. @param {Info} info */
@@ -53,6 +58,7 @@ export class Tiers {
     this.canControl = info.features.control && !info.readonly;
     for (const endpoint of info.endpoints) this.views.set(keyOf(endpoint.id, endpoint.ep), new EndpointView(endpoint, this.canControl));
     this.store = new StoreCard(info);
+    this.hosts.set(info);
     this.#arrange();
     void this.#askMinute();
     void this.#askOpen();
@@ -61,15 +67,27 @@ export class Tiers {
   #arrange() {
     const { info, store } = this;
     if (!info || !store) return;
-    const serve = info.counts ? `echoic serve, pid ${info.pid}` : "another process";
     const rows = [...this.views.values()].map(({ nodes }) => nodes);
     const [first = [], ...rest] = rows;
     this.section.style.setProperty("--rows", String(Math.max(1, rows.length)));
     this.section.classList.toggle("many", rows.length > 3);
     const none = rows.length === 0 ? el("p", { class: "card waiting dim" }, "No endpoint is known yet.") : null;
-    fill(this.section, head("User interface", "clients", "t1"), head("Processing", serve, "t2"), head("Data storage", "recorder and store", "t3"),
-      none, ...first, store.node, ...rest.flat());
+    const { processing, storage } = this.smalls;
+    fill(this.section, head("User interface", el("small", {}, "clients"), "t1"), head("Processing", processing, "t2"), head("Data storage", storage, "t3"),
+      none, ...first, store.node, ...rest.flat(), ...this.hosts.nodes);
+    this.#showHosts();
+  }
+
+  /** Shows what is known of the processes, in the heads of the tiers and beside the lanes. */
+  #showHosts() {
+    const { info, hosts } = this;
+    if (!info) return;
+    // A console beside counts nothing itself, unless it controls servers.
+    const own = info.recorder ? `echoic serve, pid ${info.pid}` : "another process";
+    setText(this.smalls.processing, hosts.words?.processing ?? own);
+    setText(this.smalls.storage, hosts.words?.storage ?? "recorder and store");
     this.#sum();
+    for (const view of this.views.values()) view.behind(hosts.server(view.endpoint.server)?.record ?? null);
   }
 
   /** The view of an endpoint; created for one that only the record knows. @param {Exchange | {ep: string, svc: string, proto?: string}} of */
@@ -212,8 +230,10 @@ export class Tiers {
     const views = [...this.views.values()];
     const stopped = views.filter(({ endpoint }) => endpoint.state !== "open").length;
     const open = views.reduce((sum, view) => sum + view.open, 0);
+    const { silent } = this.hosts;
+    const hangs = silent > 0 ? `; ${silent === 1 ? "1 process does" : `${count(silent)} processes do`} not answer` : "";
     const state = stopped === 0 ? "all open" : `${stopped} not open`;
-    setText(this.words, `${counted(views.length, "endpoint")}, ${views.length === 1 && stopped === 0 ? "open" : state}; ${count(open)} connected`);
+    setText(this.words, `${counted(views.length, "endpoint")}, ${views.length === 1 && stopped === 0 ? "open" : state}; ${count(open)} connected${hangs}`);
   }
 
   #fold() {

@@ -45,7 +45,7 @@ class Live {
   constructor(frame, route) {
     this.frame = frame;
     this.q = "";
-    this.tiers = new Tiers();
+    this.tiers = new Tiers(() => this.#reloadTiers());
     this.figures = new Figures();
     this.explain = new Explain();
     this.said = { exchanges: 0, odd: 0 };
