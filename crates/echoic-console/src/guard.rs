@@ -180,7 +180,10 @@ fn basic(headers: &HeaderMap) -> Option<Vec<u8>> {
 }
 
 /// Returns the value of a header that may be there once.
-fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
+pub(crate) fn one<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a str>, Problem> {
     let mut values = headers.get_all(name).iter();
     let invalid = || Problem::forbidden(format!("invalid header {name}"));
     match (values.next(), values.next()) {

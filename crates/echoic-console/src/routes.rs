@@ -11,7 +11,7 @@ mod export;
 mod health;
 mod info;
 mod labels;
-mod metrics;
+pub(crate) mod metrics;
 mod notices;
 mod page;
 mod parameters;

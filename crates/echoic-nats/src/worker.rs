@@ -15,7 +15,7 @@ use echoic_core::service::Service;
 use futures_util::StreamExt;
 use tokio::{
     select,
-    time::{sleep, timeout},
+    time::{sleep, timeout, timeout_at},
 };
 
 use crate::{
@@ -143,6 +143,11 @@ pub async fn work(
     Ok(counts.now())
 }
 
+/// Returns until when a worker that stops may answer.
+fn deadline() -> tokio::time::Instant {
+    tokio::time::Instant::now() + DRAIN_TIMEOUT
+}
+
 impl Worker<'_> {
     async fn serve(
         &mut self,
@@ -151,22 +156,27 @@ impl Worker<'_> {
         stop: impl Future<Output = ()>,
     ) {
         let mut stop = std::pin::pin!(stop);
-        loop {
+        let deadline = loop {
             let message = select! {
                 message = shared.next() => message,
                 message = own.next() => message,
-                () = &mut stop => break,
+                () = &mut stop => break deadline(),
             };
             let Some(message) = message else {
                 return; // the client was closed
             };
+            let mut processing = std::pin::pin!(self.process(message));
             select! {
-                () = self.process(message) => {}
-                // Sending waits for a lost connection.
-                () = &mut stop => break,
+                () = &mut processing => {}
+                // Sending waits for room, and for a lost connection: the answer is still to be sent.
+                () = &mut stop => {
+                    let deadline = deadline();
+                    let _ = timeout_at(deadline, processing).await;
+                    break deadline;
+                }
             }
-        }
-        let drained = timeout(DRAIN_TIMEOUT, self.drain(&mut shared, &mut own)).await;
+        };
+        let drained = timeout_at(deadline, self.drain(&mut shared, &mut own)).await;
         if drained.is_err() {
             tracing::warn!("not all that was received was answered: NATS does not take it");
         }

@@ -4,6 +4,7 @@ mod config;
 mod console;
 mod errors;
 mod flag_hints;
+mod health;
 mod help;
 mod keeper;
 mod log;
@@ -38,6 +39,7 @@ use self::config::{Filled, FromFile};
 
 pub(crate) use self::{
     console::{ConsoleArgs, ConsoleOptions},
+    health::HealthOptions,
     keeper::KeeperArgs,
     log::{FormArgs, LogArgs},
     log_verbs::{DeleteArgs, LogVerb, NoteArgs, TagArgs, WaitArgs},
@@ -94,6 +96,7 @@ file of --config says comes last, before the defaults:
   ECHOIC_RETENTION   --retention of serve and keep
   ECHOIC_CONSOLE     --console of serve and console
   ECHOIC_CONFIG      --config of every command but completions and man
+  ECHOIC_HEALTH      --health of serve, console, work and keep
   ECHOIC_TOKEN       the token of the console, 16 characters or more
   ECHOIC_PASSWORD    its password, 8 characters or more: the page asks for it
   ECHOIC_LOG         what echoic logs about itself: debug, echoic_server=trace

@@ -3,7 +3,6 @@
 mod call;
 mod console;
 mod control;
-mod notify;
 mod plan;
 mod planes;
 mod presence;
@@ -27,7 +26,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use echoic_console::HealthServer;
 use echoic_core::{
+    control::Control,
     event::ServerInfo,
     store::{Retention, Store},
     view::EventJson,
@@ -57,6 +58,7 @@ use crate::{
     cli::ServeArgs,
     console::{OpenConsole, RunningConsole},
     exit::{CliError, CommandResult, Exit},
+    health::{OpenHealth, RunningHealth, VERSION},
     service_choice::client_name,
     store_url::{self, STORE_DEADLINE},
     term,
@@ -153,14 +155,16 @@ impl Run<'_> {
             asking,
             on,
             console,
+            health,
             activity,
             showing,
         } = started;
         let state = self.state(&server, console.as_ref());
         let address = console.as_ref().map(OpenConsole::address);
-        let control =
-            (address.is_some() || on.is_some()).then(|| self.control(&server, address, &state));
+        let is_controlled = address.is_some() || on.is_some() || health.is_some();
+        let control = is_controlled.then(|| self.control(&server, address, &state));
         let console = self.serve_console(console, control.clone());
+        let health = health.map(|open| self.serve_health(open, &state, control.clone()));
         let mut background = watch(&self.plan, self.store.clone(), self.planes, &state);
         background.push(tokio::spawn(status::print_at(asked, Arc::clone(&state))));
         let present = presence::answer(&self.plan, on.as_ref(), self.stream.as_ref(), &state);
@@ -194,10 +198,7 @@ impl Run<'_> {
         }
         let closing = async {
             self.recorder.close(self.recording, STORE_DEADLINE).await;
-            // Last, so that its page has seen the drain; and before the store, which it reads.
-            if let Some(console) = console {
-                console.stop().await;
-            }
+            stop_showing(console, health).await;
             end(background).await;
             let closed = store_url::close(self.store).await;
             showing.await;
@@ -245,11 +246,36 @@ impl Run<'_> {
         ))
     }
 
+    /// Starts to serve the routes of health, on the control plane.
+    fn serve_health(
+        &self,
+        open: OpenHealth,
+        state: &ServerState,
+        control: Option<Arc<ServeControl>>,
+    ) -> RunningHealth {
+        let store = self.store.clone().filter(|_| self.plan.store.is_readable());
+        let control = control.map(|control| control as Arc<dyn Control>);
+        let (recorder, phase) = (Some(self.recorder.clone()), state.phase());
+        open.serve(HealthServer::of_server(
+            VERSION, phase, store, recorder, control,
+        ))
+    }
+
     /// Starts to read keys. Without them the server is the same.
     fn read_keys(&self, state: &Arc<ServerState>, activity: Arc<Activity>) -> Option<RunningKeys> {
         RunningKeys::start(Arc::clone(state), activity, self.stop.key())
             .inspect_err(|error| tracing::warn!("keys are not read: {error}"))
             .ok()
+    }
+}
+
+/// Stops what shows the server. Last, so that its page has seen the drain; and before the store, which it reads.
+async fn stop_showing(console: Option<RunningConsole>, health: Option<RunningHealth>) {
+    if let Some(console) = console {
+        console.stop().await;
+    }
+    if let Some(health) = health {
+        health.stop().await;
     }
 }
 
@@ -294,6 +320,7 @@ struct Started {
     /// Where consoles elsewhere find it.
     on: Option<Connection>,
     console: Option<OpenConsole>,
+    health: Option<OpenHealth>,
     /// What the printer shares with the keys, if keys are read.
     activity: Option<Arc<Activity>>,
     /// Ready when everything is printed.
@@ -313,6 +340,7 @@ async fn start(plan: &Plan, recorder: &Recorder, planes: &Planes) -> Result<Star
     };
     let server = open(plan, recorder.clone(), planes).await?;
     let console = console::open(plan)?;
+    let health = OpenHealth::open(&plan.health, plan.show.quiet)?;
     let asking = status::open(&plan.store).await;
     let addresses = server.listening_at();
     if !plan.show.quiet {
@@ -330,6 +358,7 @@ async fn start(plan: &Plan, recorder: &Recorder, planes: &Planes) -> Result<Star
         asking,
         on,
         console,
+        health,
         activity,
         showing: Box::pin(showing),
     })

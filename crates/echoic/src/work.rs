@@ -1,14 +1,12 @@
 //! `echoic work`: a service as a process of its own, for servers elsewhere.
 
-use std::{
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use echoic_core::process::{Process, ProcessRole, RunsInHand};
+use echoic_console::{Figure, FigureUnit, HealthServer, Phase, Vitals};
+use echoic_core::{
+    process::{Process, ProcessRole, RunsInHand},
+    service::BoxFuture,
+};
 use echoic_nats::{Connection, Present, Worked, WorkerCounts};
 use echoic_recorder::new_server;
 use tokio::{runtime, select, sync::oneshot};
@@ -16,6 +14,7 @@ use tokio::{runtime, select, sync::oneshot};
 use crate::{
     cli::WorkArgs,
     exit::{CliError, CommandResult, Exit},
+    health::{Lifecycle, OpenHealth, VERSION},
     presence::{self, Answering},
     pretty,
     service_choice::client_name,
@@ -25,6 +24,9 @@ use crate::{
 
 /// Threads of the runtime: one for the connection, one for the service.
 const THREADS: usize = 2;
+
+/// The longest time that a stop takes.
+const DRAINS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Answers until a signal to stop, and then what it has received.
 pub(crate) fn run(args: &WorkArgs) -> CommandResult {
@@ -40,43 +42,24 @@ pub(crate) fn run(args: &WorkArgs) -> CommandResult {
 
 async fn work(args: &WorkArgs) -> CommandResult {
     let mut signals = Signals::catch().map_err(CliError::system)?;
+    let health = OpenHealth::open(&args.health, args.quiet)?;
     let client = client_name("work");
     let connection = select! {
         opened = Connection::open(&args.on, &client) => opened?,
         () = signals.first() => return Ok(Exit::Interrupted),
     };
-    let service = Arc::clone(&args.service.0);
-    let name = service.name().to_owned();
-    let ready = || {
-        if !args.quiet {
-            term::note(&format!("working: {name} for {}", args.on));
-        }
-    };
     let counts = Arc::<WorkerCounts>::default();
-    let is_stopping = Arc::<AtomicBool>::default();
-    let _answering = answer(args, &connection, &counts, &is_stopping).await;
-    let (stopping, stopped) = oneshot::channel::<()>();
-    let stop = async { _ = stopped.await };
-    let working = echoic_nats::work(&connection, service, &counts, ready, stop);
-    let mut working = pin!(working);
-    let mut worked = select! {
-        worked = &mut working => Some(worked?),
-        () = signals.first() => None,
-    };
-    if worked.is_none() {
-        if !args.quiet {
-            term::note("stopping: everything received is answered first (again to stop at once)");
-        }
-        is_stopping.store(true, Ordering::Relaxed);
-        drop(stopping);
-        worked = select! {
-            worked = &mut working => Some(worked?),
-            () = signals.second() => None,
-        };
-    }
-    let Some(worked) = worked else {
+    let lifecycle = Lifecycle::start(health, |phase| {
+        let (connection, counts) = (connection.clone(), Arc::clone(&counts));
+        let vitals = WorkerVitals { connection, counts };
+        HealthServer::new(VERSION, phase, Arc::new(vitals))
+    });
+    let _answering = answer(args, &connection, &counts, &lifecycle).await;
+    let worked = work_until_stopped(args, &mut signals, (&connection, &counts), &lifecycle);
+    let Some(worked) = worked.await? else {
         return Ok(Exit::Interrupted);
     };
+    lifecycle.end().await;
     report(&worked, args.quiet);
     Ok(Exit::Done)
 }
@@ -86,7 +69,7 @@ async fn answer(
     args: &WorkArgs,
     connection: &Connection,
     counts: &Arc<WorkerCounts>,
-    is_stopping: &Arc<AtomicBool>,
+    lifecycle: &Lifecycle,
 ) -> Answering {
     let info = new_server();
     let present = Present::subscribe(connection, info.id).await;
@@ -97,9 +80,9 @@ async fn answer(
         ..presence::of_this(ProcessRole::Work, &info)
     };
     let (connection, counts) = (connection.clone(), Arc::clone(counts));
-    let is_stopping = Arc::clone(is_stopping);
+    let phase = lifecycle.phase();
     Answering::start(present, move || Process {
-        stopping: is_stopping.load(Ordering::Relaxed),
+        stopping: *phase.borrow() == Phase::Stopping,
         runs: Some(RunsInHand {
             pending: counts.pending(&connection, answered.load(Ordering::Relaxed)),
             in_flight: counts.now().in_flight,
@@ -108,13 +91,107 @@ async fn answer(
     })
 }
 
+/// Answers until a signal. `None` if a second one has stopped it at once.
+async fn work_until_stopped(
+    args: &WorkArgs,
+    signals: &mut Signals,
+    (connection, counts): (&Connection, &WorkerCounts),
+    lifecycle: &Lifecycle,
+) -> Result<Option<Worked>, CliError> {
+    let service = Arc::clone(&args.service.0);
+    let name = service.name().to_owned();
+    let ready = || {
+        let working = format!("working: {name} for {}", args.on);
+        lifecycle.set_working(&working);
+        if !args.quiet {
+            term::note(&working);
+        }
+    };
+    let (stopping, stopped) = oneshot::channel::<()>();
+    let stop = async { _ = stopped.await };
+    let working = echoic_nats::work(connection, service, counts, ready, stop);
+    let mut working = pin!(working);
+    select! {
+        worked = &mut working => return Ok(Some(worked?)),
+        () = signals.first() => {}
+    }
+    lifecycle.set_stopping("answering what has been received", DRAINS_WITHIN);
+    if !args.quiet {
+        term::note("stopping: everything received is answered first (again to stop at once)");
+    }
+    drop(stopping);
+    select! {
+        worked = &mut working => Ok(Some(worked?)),
+        () = signals.second() => Ok(None),
+    }
+}
+
 fn report(worked: &Worked, quiet: bool) {
     if !quiet {
-        let Worked { runs, messages, .. } = *worked;
         let (runs, messages) = (
-            pretty::count(runs, "run"),
-            pretty::count(messages, "message"),
+            pretty::count(worked.runs, "run"),
+            pretty::count(worked.messages, "message"),
         );
         term::note(&format!("stopped: {messages} answered, in {runs}"));
     }
+}
+
+/// What a worker knows about itself.
+struct WorkerVitals {
+    connection: Connection,
+    counts: Arc<WorkerCounts>,
+}
+
+impl Vitals for WorkerVitals {
+    fn readiness(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(async { connected(&self.connection) })
+    }
+
+    fn figures(&self) -> BoxFuture<'_, Vec<Figure>> {
+        let worked = self.counts.now();
+        let is_up = u64::from(self.connection.is_up());
+        let bytes = [("received", worked.received), ("sent", worked.sent)];
+        let errors = [("failed", worked.failed), ("unsent", worked.unsent)];
+        let figures = vec![
+            Figure::counter("worker_messages", "Messages answered.", worked.messages),
+            Figure::counter("worker_runs", "Runs of messages answered.", worked.runs),
+            Figure::counters(
+                "worker_bytes",
+                "Bytes of what servers have sent, and of the answers.",
+                "direction",
+                &bytes,
+            ),
+            Figure::counters(
+                "worker_errors",
+                "Runs that could not be answered (failed), and answers that NATS did not take (unsent).",
+                "kind",
+                &errors,
+            ),
+            Figure::gauge(
+                "worker_in_flight",
+                "1 while something is being answered, else 0.",
+                worked.in_flight,
+            ),
+            Figure::counter(
+                "worker_busy",
+                "Time spent answering: its rate is the load of the worker, 1 at most.",
+                worked.busy.as_secs_f64(),
+            )
+            .in_unit(FigureUnit::Seconds),
+            Figure::gauge("nats_connected", CONNECTED_HELP, is_up),
+        ];
+        Box::pin(async { figures })
+    }
+}
+
+/// The help of the metric `nats_connected`.
+pub(crate) const CONNECTED_HELP: &str = "1 while the connection to NATS is up, else 0.";
+
+/// Whether a connection is up; if not, says so.
+pub(crate) fn connected(connection: &Connection) -> Result<(), String> {
+    if connection.is_up() {
+        return Ok(());
+    }
+    let server = connection.url().server();
+    Err(format!("not connected to NATS at {server}"))
 }

@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use self::harness::{Home, SOON, Serve, Talk};
+use self::harness::{Background, Home, Nats, SOON, Serve, Talk};
 
 /// The socket of a service manager.
 struct Manager(UnixDatagram);
@@ -81,6 +81,76 @@ fn service_manager_is_told_of_ready_and_stopping() {
         manager.0.set_nonblocking(true).unwrap();
         assert!(manager.0.recv(&mut [0; 9]).is_err(), "nothing follows");
     }
+}
+
+/// Starts another command with this variable, and waits until it prints `ready`.
+#[track_caller]
+fn start_other(home: &Home, args: &[&str], variables: &[(&str, &str)], ready: &str) -> Background {
+    let mut command = home.echoic(args);
+    command.envs(variables.iter().copied());
+    Background::of(&mut command, ready)
+}
+
+#[test]
+fn service_manager_is_told_how_work_keep_and_console_do() {
+    let nats = Nats::with_jetstream();
+    let home = Home::new();
+    let path = home.path().join("notify");
+    let manager = Manager(UnixDatagram::bind(&path).unwrap());
+    let variables = [("NOTIFY_SOCKET", path.to_str().unwrap())];
+    let (subject, stream) = (nats.url("upper"), nats.url("record"));
+    // The console shows what the keeper has made.
+    for (args, printed, ready, stopping) in [
+        (
+            &["work", "upper", "--on", &subject][..],
+            "working: ",
+            "STATUS=working: upper for nats://127.0.0.1:",
+            "STATUS=answering what has been received",
+        ),
+        (
+            &["keep", "--from", &stream],
+            "keeping: ",
+            "STATUS=keeping: nats://127.0.0.1:",
+            "STATUS=writing what has been received",
+        ),
+        (
+            &["console", "--console", "127.0.0.1:0"],
+            "reading echoic.db",
+            "STATUS=console on http://127.0.0.1:",
+            "STATUS=ending open requests",
+        ),
+    ] {
+        let process = start_other(&home, args, &variables, printed);
+        let told = manager.next();
+        assert!(told.starts_with(&format!("READY=1\n{ready}")), "{told}");
+        assert!(!told.contains("#t="), "the token is in {told}");
+        process.stop();
+        let told = manager.next();
+        let expected = format!("STOPPING=1\n{stopping}\nEXTEND_TIMEOUT_USEC=");
+        assert!(told.starts_with(&expected), "{told}");
+    }
+}
+
+#[test]
+fn watchdog_of_a_worker_is_fed() {
+    let nats = Nats::start(&[]);
+    let home = Home::new();
+    let path = home.path().join("notify");
+    let manager = Manager(UnixDatagram::bind(&path).unwrap());
+    let variables = [
+        ("NOTIFY_SOCKET", path.to_str().unwrap()),
+        ("WATCHDOG_USEC", "400000"),
+    ];
+    let url = nats.url("upper");
+    let args = ["work", "upper", "--on", &url];
+    let worker = start_other(&home, &args, &variables, "working: ");
+    let mut fed = 0;
+    while fed < 3 {
+        if manager.next() == "WATCHDOG=1" {
+            fed += 1;
+        }
+    }
+    worker.stop();
 }
 
 #[test]

@@ -22,39 +22,68 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::{problem::Problem, state::App};
+use crate::{problem::Problem, state::App, watched::Watched};
 
-/// Figures at one time.
+/// Figures of a server or a record at one time.
 #[derive(Debug)]
-struct Figures {
+pub(crate) struct Figures {
     version: &'static str,
     /// `None` if this process does not own the record.
     recorder: Option<(RecorderStatus, Vec<EndpointCounts>)>,
     /// `None` if this process runs no server.
     server: Option<(ServerCounts, Vec<EndpointStatus>)>,
     store: Option<Stats>,
-    streams: u64,
+    /// `None` without a console.
+    streams: Option<u64>,
+}
+
+impl Figures {
+    /// Reads the figures of now.
+    pub(crate) async fn read(
+        version: &'static str,
+        watched: Watched<'_>,
+        streams: Option<u64>,
+    ) -> Self {
+        let Watched {
+            store,
+            recorder,
+            control,
+        } = watched;
+        Self {
+            version,
+            recorder: recorder.map(|recorder| (recorder.status(), recorder.endpoint_counts())),
+            server: control.map(|control| (control.counts(), control.endpoints())),
+            store: match store {
+                Some(store) => store.stats().await.ok(),
+                None => None,
+            },
+            streams,
+        }
+    }
 }
 
 /// Metrics for Prometheus
 #[utoipa::path(get, path = "/metrics", tag = "figures", responses(
     (status = 200, description = "text of OpenMetrics", content_type = "application/openmetrics-text", body = String)))]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Result<Response, Problem> {
-    let recorder = app.recorder.as_ref();
-    let control = app.control.as_ref();
-    let figures = Figures {
-        version: app.config.version,
-        recorder: recorder.map(|recorder| (recorder.status(), recorder.endpoint_counts())),
-        server: control.map(|control| (control.counts(), control.endpoints())),
-        store: app.store.stats().await.ok(),
-        streams: app.hub.subscribers(),
-    };
+    let streams = Some(app.hub.subscribers());
+    let figures = Figures::read(app.config.version, Watched::of(&app), streams).await;
+    Ok(answer(text(figures)?))
+}
+
+/// Returns the text of figures.
+pub(crate) fn text(figures: impl Collector) -> Result<String, Problem> {
     let mut registry = Registry::with_prefix("echoic");
     registry.register_collector(Box::new(figures));
     let mut text = String::new();
     encode(&mut text, &registry).map_err(Problem::internal)?;
+    Ok(text)
+}
+
+/// Returns the answer with this text.
+pub(crate) fn answer(text: String) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+    ([(header::CONTENT_TYPE, kind)], text).into_response()
 }
 
 type Labels<'a, const N: usize> = [(&'static str, &'a str); N];
@@ -62,16 +91,11 @@ type Labels<'a, const N: usize> = [(&'static str, &'a str); N];
 impl Collector for Figures {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let encoder = &mut encoder;
-        encoder
-            .encode_descriptor("build", "The version of echoic.", None, MetricType::Info)?
-            .encode_info(&[("version", self.version)])?;
-        gauge(
-            encoder,
-            "console_streams",
-            "Open streams of live events.",
-            None,
-            self.streams,
-        )?;
+        encode_version(encoder, self.version)?;
+        if let Some(streams) = self.streams {
+            let help = "Open streams of live events.";
+            gauge(encoder, "console_streams", help, None, streams)?;
+        }
         if let Some(stats) = &self.store {
             gauge(
                 encoder,
@@ -99,6 +123,16 @@ impl Collector for Figures {
         }
         Ok(())
     }
+}
+
+/// Writes the version of the program.
+pub(crate) fn encode_version(
+    encoder: &mut DescriptorEncoder<'_>,
+    version: &'static str,
+) -> fmt::Result {
+    encoder
+        .encode_descriptor("build", "The version of echoic.", None, MetricType::Info)?
+        .encode_info(&[("version", version)])
 }
 
 fn encode_recorder(encoder: &mut DescriptorEncoder<'_>, status: &RecorderStatus) -> fmt::Result {

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::health::HealthOptions;
 use crate::{console::ConsoleChoice, on::On, store_url::StoreUrl};
 
 /// Options of the console, for `serve` and `console`.
@@ -66,6 +67,9 @@ pub(crate) struct ConsoleArgs {
     /// Show and control the servers that have the same --on: nats://HOST:PORT
     #[arg(long, value_name = "URL", env = "ECHOIC_ON", hide_env_values = true)]
     pub(crate) on: Option<On>,
+
+    #[command(flatten)]
+    pub(crate) health: HealthOptions,
 
     /// Print failures only, and the URL with --console ADDR
     #[arg(long, short)]

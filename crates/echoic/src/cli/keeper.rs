@@ -4,7 +4,7 @@ use clap::Args;
 use echoic_core::store::Durability;
 use echoic_nats::NatsUrl;
 
-use super::serve::RetentionArg;
+use super::{health::HealthOptions, serve::RetentionArg};
 use crate::store_url::StoreUrl;
 
 /// Write what servers record elsewhere: a store as a process of its own
@@ -25,6 +25,7 @@ Examples:
   echoic keep --from nats://127.0.0.1:4222/record --store talk.db
   echoic keep --from nats://127.0.0.1:4222/record --store postgres://db/echoic
   echoic keep --from nats://127.0.0.1:4222/record --retention 30d,20G
+  echoic keep --from nats://127.0.0.1:4222/record --health :8011
 
 Stop it with Ctrl-C: it writes what it has received; the rest stays in the
 stream.")]
@@ -63,6 +64,9 @@ pub(crate) struct KeeperArgs {
         hide_env_values = true
     )]
     pub(crate) retention: RetentionArg,
+
+    #[command(flatten)]
+    pub(crate) health: HealthOptions,
 
     /// Print failures only
     #[arg(long, short)]

@@ -11,6 +11,7 @@ use echoic_core::{
 
 use super::{
     console::ConsoleOptions,
+    health::HealthOptions,
     values::{count, max_message, off_or, size},
 };
 use crate::{
@@ -103,6 +104,9 @@ pub(crate) struct ServeArgs {
     /// Stop when standard input ends, as with Ctrl-C: a test that holds the other end of a pipe leaves no server behind
     #[arg(long)]
     pub(crate) exit_with_stdin: bool,
+
+    #[command(flatten)]
+    pub(crate) health: HealthOptions,
 
     #[command(flatten)]
     pub(crate) recording: RecordingArgs,

@@ -4,6 +4,7 @@ use clap::Args;
 use echoic_nats::NatsUrl;
 use echoic_service::NamedService;
 
+use super::health::HealthOptions;
 use crate::service_choice::parse_subject;
 
 /// Answer for servers elsewhere: a service as a process of its own
@@ -21,6 +22,7 @@ Examples:
   echoic work upper --on nats://127.0.0.1:4222/upper
   echoic work greet:hello --on nats://127.0.0.1:4222/greet
   echoic work echo --on nats://nats.example:4222/echo --quiet
+  echoic work upper --on nats://127.0.0.1:4222/upper --health :8010
 
 Stop it with Ctrl-C: it answers what it has received, then leaves.")]
 pub(crate) struct WorkArgs {
@@ -31,6 +33,9 @@ pub(crate) struct WorkArgs {
     /// Answer at this subject: nats://HOST:PORT/SUBJECT
     #[arg(long, value_name = "URL", env = "ECHOIC_ON", hide_env_values = true, value_parser = parse_subject)]
     pub(crate) on: NatsUrl,
+
+    #[command(flatten)]
+    pub(crate) health: HealthOptions,
 
     /// Print failures only
     #[arg(long, short)]

@@ -1,7 +1,8 @@
 //! `echoic console`: the console as a process of its own, beside a running `serve` or without one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use echoic_console::HealthServer;
 use echoic_core::{
     control::Control,
     process::{Process, ProcessRole, ProcessState},
@@ -15,6 +16,7 @@ use super::{Backing, ConsolePlan, NoConsole, OpenConsole, describe, secret};
 use crate::{
     cli::ConsoleArgs,
     exit::{CliError, CommandResult, Exit},
+    health::{Lifecycle, OpenHealth, VERSION},
     on::On,
     presence::{self, Answering},
     service_choice::client_name,
@@ -27,6 +29,8 @@ const THREADS: usize = 2;
 
 /// Most silent processes that it tells others of.
 const SILENT_MAX: usize = 64;
+/// The longest time that a stop takes.
+const DRAINS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Serves the console until a signal to stop.
 pub(crate) fn run(args: &ConsoleArgs) -> CommandResult {
@@ -93,10 +97,21 @@ async fn serve(args: &ConsoleArgs, plan: &ConsolePlan) -> CommandResult {
     })?;
     let control = control(args, &store, console.url()).await?;
     let (control, _answering) = control.unzip();
+    let health = OpenHealth::open(&args.health, args.quiet)?;
     console.announce(args.quiet);
     if !args.quiet {
         term::note(&format!("reading {}", args.store));
     }
+    let url = console.url();
+    let lifecycle = Lifecycle::start(health, |phase| {
+        HealthServer::of_server(
+            VERSION,
+            phase,
+            Some(Arc::clone(&store)),
+            None,
+            control.clone(),
+        )
+    });
     let backing = Backing {
         store,
         recorder: None,
@@ -105,12 +120,18 @@ async fn serve(args: &ConsoleArgs, plan: &ConsolePlan) -> CommandResult {
         limits: Vec::new(),
     };
     let mut console = console.serve(backing, args.quiet);
+    lifecycle.set_working(&format!("console on {url}; reading {}", args.store));
     select! {
         () = signals.first() => {}
         () = console.ended() => return Err(CliError::system("the console has ended by itself")),
     }
+    lifecycle.set_stopping("ending open requests", DRAINS_WITHIN);
+    let stopping = async {
+        console.stop().await;
+        lifecycle.end().await;
+    };
     select! {
-        () = console.stop() => Ok(Exit::Done),
+        () = stopping => Ok(Exit::Done),
         () = signals.second() => Ok(Exit::Interrupted),
     }
 }

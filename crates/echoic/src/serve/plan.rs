@@ -18,7 +18,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::tls::{self, TlsEndpoints, TlsOptions};
 use crate::{
-    cli::{self, Full, LimitArgs, ServeArgs, ShowingArgs},
+    cli::{self, Full, HealthOptions, LimitArgs, ServeArgs, ShowingArgs},
     connect::framing_ignored,
     console::ConsolePlan,
     exit::CliError,
@@ -66,6 +66,8 @@ pub(super) struct Plan {
     pub(super) tls: TlsEndpoints,
     /// `None` without a web console.
     pub(super) console: Option<ConsolePlan>,
+    /// Where the routes of health are.
+    pub(super) health: HealthOptions,
     /// Where the console may send, beside the endpoints.
     pub(super) console_send: Vec<Endpoint>,
     /// The NATS server where consoles elsewhere find this server.
@@ -163,6 +165,7 @@ impl Plan {
             workers,
             tls,
             console: console(args)?,
+            health: args.health,
             console_send: args.console_send.clone(),
             on: args.on.as_ref().map(|on| on.server().clone()),
         })

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use echoic_recorder::{Failure, Recorder};
 use echoic_server::Drained;
 
-use super::{notify::Notifier, plan::Plan};
-use crate::{exit::Exit, pretty, store_url::StoreUrl, term, trace};
+use super::plan::Plan;
+use crate::{exit::Exit, notify::Notifier, pretty, store_url::StoreUrl, term, trace};
 
 /// Interval of checking the recorder's status.
 const STATUS_EVERY: Duration = Duration::from_millis(500);

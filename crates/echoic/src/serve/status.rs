@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use echoic_console::Phase;
 use echoic_core::{
     endpoint::{Endpoint, UnixName},
     process::{ListeningAt, Process, ProcessRole, RecordLag},
@@ -20,11 +21,13 @@ use echoic_server::{Server, ServerControl};
 use echoic_wire::{Incoming, ListenOptions, Listener, listen};
 use tokio::{
     signal::unix::Signal,
+    sync::watch,
     time::{sleep, timeout},
 };
 
-use super::{notify::Notifier, plan::Plan};
+use super::plan::Plan;
 use crate::{
+    notify::Notifier,
     presence, runtime_directory,
     status::{ListeningStatus, ServerStatus, own_socket},
     store_url::{STORE_DEADLINE, StoreUrl},
@@ -49,6 +52,8 @@ pub(super) struct ServerState {
     pub(super) recorder: Recorder,
     control: ServerControl,
     stopping: AtomicBool,
+    /// What the routes of health tell.
+    phase: watch::Sender<Phase>,
     /// The longest time that a drain takes.
     drains_within: Duration,
     pub(super) notifier: Notifier,
@@ -81,14 +86,21 @@ impl ServerState {
             recorder,
             control: server.control(),
             stopping: AtomicBool::new(false),
+            phase: watch::Sender::default(),
             drains_within: plan.limits.drain_timeout + 2 * STORE_DEADLINE,
             notifier: Notifier::from_env(),
             quiet: plan.show.quiet,
         }
     }
 
-    /// Tells the service manager that the server can be reached.
+    /// Returns the phase of the server, for the routes of health.
+    pub(super) fn phase(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// Tells whoever watches that the server can be reached.
     pub(super) fn set_ready(&self) {
+        self.phase.send_replace(Phase::Working);
         let addresses: Vec<_> = self.listening.iter().map(|one| &*one.addr).collect();
         let (addresses, store) = (addresses.join(", "), &self.store);
         self.notifier
@@ -97,7 +109,9 @@ impl ServerState {
 
     /// Notes that the server drains.
     pub(super) fn set_stopping(&self) {
-        self.notifier.stopping(self.drains_within);
+        self.phase.send_replace(Phase::Stopping);
+        let status = "answering and recording what has been received";
+        self.notifier.stopping(status, self.drains_within);
         self.stopping.store(true, Ordering::Relaxed);
     }
 

@@ -153,6 +153,7 @@ fn every_variable_is_in_the_help_and_the_readme() {
                 "CONSOLE",
                 "DURABILITY",
                 "FRAME",
+                "HEALTH",
                 "ON",
                 "PASSWORD",
                 "RETENTION",

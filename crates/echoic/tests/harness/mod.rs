@@ -4,6 +4,7 @@
 //! checked: served equals recorded plus lost, and recorded equals what `log` counts.
 #![allow(dead_code, unused_imports, reason = "each test file uses a part of it")]
 
+mod background;
 mod bytes;
 mod home;
 mod http;
@@ -20,6 +21,7 @@ use std::{
 };
 
 pub(crate) use self::{
+    background::{Background, health_of},
     bytes::{obeyed, plain},
     home::Home,
     http::{Answer, ConsoleAt},

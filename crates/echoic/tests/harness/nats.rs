@@ -8,9 +8,14 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{SOON, free_port, kill, process::tool, until};
+use super::{
+    SOON, free_port, kill,
+    process::{signal, tool},
+    until,
+};
 
 /// A running nats-server. It is killed when this is dropped, also by a panic.
 #[derive(Debug)]
@@ -135,6 +140,20 @@ impl Nats {
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             kill(&mut child);
+        }
+    }
+
+    /// Stops it as a machine that hangs would: it takes connections, and answers nothing.
+    pub(crate) fn freeze(&self) {
+        if let Some(child) = &self.child {
+            signal(child, Signal::STOP);
+        }
+    }
+
+    /// Lets it go on.
+    pub(crate) fn thaw(&self) {
+        if let Some(child) = &self.child {
+            signal(child, Signal::CONT);
         }
     }
 

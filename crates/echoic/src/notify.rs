@@ -1,4 +1,4 @@
-//! Tells a service manager how the server does (`sd_notify(3)`): ready, stopping, failing, alive.
+//! Tells a service manager how the process does (`sd_notify(3)`): ready, stopping, failing, alive.
 //!
 //! The crate `sd-notify` 0.5 sends to paths only, and not to abstract sockets (`@NAME`), which systemd uses too.
 
@@ -24,11 +24,11 @@ use tokio::{
 
 /// Sends to the socket of the service manager. Clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct Notifier(Option<Arc<(UnixDatagram, SocketAddr)>>);
+pub(crate) struct Notifier(Option<Arc<(UnixDatagram, SocketAddr)>>);
 
 impl Notifier {
     /// Opens the socket that `NOTIFY_SOCKET` names; without the variable, nothing is sent.
-    pub(super) fn from_env() -> Self {
+    pub(crate) fn from_env() -> Self {
         let Some(name) = env::var_os("NOTIFY_SOCKET") else {
             return Self(None);
         };
@@ -42,25 +42,25 @@ impl Notifier {
         }
     }
 
-    /// The server listens.
-    pub(super) fn ready(&self, status: &str) {
+    /// The process does its work.
+    pub(crate) fn ready(&self, status: &str) {
         self.send(&format!("READY=1\nSTATUS={}", one_line(status)));
     }
 
-    /// The server drains, and needs at most `within` for it.
-    pub(super) fn stopping(&self, within: Duration) {
-        let within = within.as_micros();
+    /// The process ends what it has begun, and needs at most `within` for it.
+    pub(crate) fn stopping(&self, status: &str, within: Duration) {
+        let (status, within) = (one_line(status), within.as_micros());
         self.send(&format!(
-            "STOPPING=1\nSTATUS=answering and recording what has been received\nEXTEND_TIMEOUT_USEC={within}"
+            "STOPPING=1\nSTATUS={status}\nEXTEND_TIMEOUT_USEC={within}"
         ));
     }
 
     /// Sets the text that `systemctl status` shows.
-    pub(super) fn status(&self, status: &str) {
+    pub(crate) fn status(&self, status: &str) {
         self.send(&format!("STATUS={}", one_line(status)));
     }
 
-    /// Sends without waiting. A service manager that does not read must not stop the server.
+    /// Sends without waiting. A service manager that does not read must not stop the process.
     fn send(&self, state: &str) {
         if let Some(socket) = &self.0 {
             let (socket, address) = &**socket;
@@ -70,9 +70,9 @@ impl Notifier {
         }
     }
 
-    /// Keeps a watchdog (`WatchdogSec=`) from ending the server while every worker runs tasks, until it is aborted. Returns at
+    /// Keeps a watchdog (`WatchdogSec=`) from ending the process while every worker runs tasks, until it is aborted. Returns at
     /// once if there is none.
-    pub(super) async fn feed_watchdog(self, workers: Vec<Handle>) {
+    pub(crate) async fn feed_watchdog(self, workers: Vec<Handle>) {
         let Some(interval) = self.0.as_ref().and_then(|_| watchdog()) else {
             return;
         };
