@@ -15,7 +15,7 @@ use crate::{
     hosts::{Hosts, ReachedAt},
     login::Caller,
     password::Password,
-    problem::Problem,
+    problem::{Problem, Secret},
     state::App,
 };
 
@@ -70,7 +70,7 @@ fn by_password(
     let is_right = || password.matches(candidate);
     match app.logins.attempt(*caller, Instant::now(), is_right) {
         Ok(true) => Ok(Credential::Header),
-        Ok(false) => Err(Problem::forbidden("the password is wrong").needing("password")),
+        Ok(false) => Err(Problem::forbidden("the password is wrong").needing(Secret::Password)),
         Err(left) => Err(Problem::too_many_wrong_passwords(left)),
     }
 }
@@ -87,10 +87,10 @@ fn unknown(parts: &Parts, app: &App) -> Problem {
     if app.config.password.is_some() {
         let detail = "log in on the page; a script sends the password as \"Authorization: Basic\" with any user name, or the token \
                       as \"Authorization: Bearer TOKEN\"";
-        return Problem::forbidden(detail).needing("password");
+        return Problem::forbidden(detail).needing(Secret::Password);
     }
     let detail = "the token is missing or wrong: open the URL that echoic printed, or send \"Authorization: Bearer TOKEN\"";
-    Problem::forbidden(detail).needing("token")
+    Problem::forbidden(detail).needing(Secret::Token)
 }
 
 /// Whether a route needs no token. The path is compared as it was sent: another spelling of it is another path.

@@ -35,8 +35,8 @@ pub(crate) struct Problem {
     retry_after: Option<u64>,
     /// What a request must show: `token`, or `password` (which the page then asks for).
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    needs: Option<&'static str>,
+    #[schema(value_type = Option<String>, nullable = false)]
+    needs: Option<Secret>,
     /// Position of a mistake in a filter, in characters from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -45,6 +45,14 @@ pub(crate) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     suggestion: Option<String>,
+}
+
+/// What a request may have to show.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Secret {
+    Token,
+    Password,
 }
 
 impl Problem {
@@ -74,7 +82,7 @@ impl Problem {
     }
 
     /// With what a request must show.
-    pub(crate) fn needing(self, secret: &'static str) -> Self {
+    pub(crate) fn needing(self, secret: Secret) -> Self {
         Self {
             needs: Some(secret),
             ..self

@@ -11,7 +11,12 @@ use axum::{
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::{extract::Json, login::Caller, problem::Problem, state::App};
+use crate::{
+    extract::Json,
+    login::Caller,
+    problem::{Problem, Secret},
+    state::App,
+};
 
 /// Longest body of a login. It needs no token, no token is longer than 128 bytes, and no password than 512.
 const BODY_BYTES_MAX: usize = 4 << 10;
@@ -23,7 +28,7 @@ pub(super) struct Login {
     /// The token, from the URL that echoic printed.
     #[schema(nullable = false)]
     token: Option<String>,
-    /// The password of ECHOIC_PASSWORD.
+    /// The password of `ECHOIC_PASSWORD`.
     #[schema(nullable = false)]
     password: Option<String>,
 }
@@ -70,7 +75,7 @@ fn check_token(app: &App, caller: Caller, token: &str) -> Result<(), Problem> {
 fn check_password(app: &App, caller: Caller, candidate: &str) -> Result<(), Problem> {
     let Some(password) = &app.config.password else {
         let detail = "this console has no password: log in with its token";
-        return Err(Problem::forbidden(detail).needing("token"));
+        return Err(Problem::forbidden(detail).needing(Secret::Token));
     };
     let is_right = || password.matches(candidate.as_bytes());
     match app.logins.attempt(caller, Instant::now(), is_right) {
