@@ -62,7 +62,8 @@ impl Fault {
             Self::RestartedNats => {
                 let node = dice.usize(..tiers.nats.len());
                 tiers.nats[node].kill();
-                thread::sleep(Duration::from_millis(dice.u64(..1_000)));
+                // A server with strict durability ends conversations when nothing is acknowledged for five seconds.
+                thread::sleep(Duration::from_millis(dice.u64(..300)));
                 tiers.nats[node].run();
                 if tiers.nats.len() > 1 {
                     Nats::wait_for_replicas(&tiers.nats, "record");
