@@ -91,6 +91,7 @@ impl Present {
     }
 
     /// Has the answers tell what the stream of this connection holds, too.
+    #[must_use]
     pub fn with_stream(mut self, connection: &Connection) -> Self {
         self.stream = Some(AskedStream::of(connection));
         self

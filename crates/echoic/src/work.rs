@@ -1,6 +1,10 @@
 //! `echoic work`: a service as a process of its own, for servers elsewhere.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use echoic_console::{Figure, FigureUnit, HealthServer, Phase, Vitals};
 use echoic_core::{

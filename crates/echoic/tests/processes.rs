@@ -201,7 +201,7 @@ fn process_that_drains_says_so_and_one_that_has_ended_is_gone() {
     let mut talk = Talk::to(serve.at[0]);
     talk.0.set_nonblocking(true).unwrap();
     until("nothing more is taken", || {
-        while talk.0.write(&[b'x'; 65_536]).is_ok() {}
+        while talk.0.write(&vec![b'x'; 65_536]).is_ok() {}
         thread::sleep(Duration::from_millis(200));
         talk.0.write(b"x").is_err()
     });
@@ -254,7 +254,7 @@ fn nothing_that_answers_is_told_with_exit_code_4_and_no_answer_of_nats_with_5() 
 fn other_versions_are_listed_and_told_and_hostile_answers_are_harmless() {
     let nats = Nats::start(&[]);
     let newer = br#"{"v":9,"role":"shine","id":"00000000000000aa","host":"far\u001b[2J\naway","pid":7,"version":"9.9.9","started_us":5,"more":{"a":1}}"#;
-    let _imposter = Imposter::answer(&nats, &[newer, &[b'x'; 100_000], b"\xff{", b""]);
+    let _imposter = Imposter::answer(&nats, &[newer, &vec![b'x'; 100_000], b"\xff{", b""]);
     let home = Home::new();
     let on = server_of(&nats);
     let (lines, code, err) = status(&home, &["--on", &on, "--within", "3s"]);

@@ -103,7 +103,9 @@ async fn ask_late(client: &Client, inbox: &Inbox, known: &Mutex<Known>) {
     let late = lock(known).late(Instant::now());
     if client.connection_state() != State::Connected {
         // Nobody can answer: whoever runs is found again.
-        late.iter().for_each(|id| lock(known).gone(*id));
+        for id in &late {
+            lock(known).gone(*id);
+        }
         return;
     }
     let asked = late.iter().map(|id| ask(inbox, *id, ANSWER_WITHIN));

@@ -128,7 +128,7 @@ impl ServerState {
             subjects: self.subjects.clone(),
             store: Some(self.store.to_string()),
             console: self.console.clone(),
-            record: self.recorder.has_store().then(|| RecordLag {
+            record: self.recorder.has_store().then_some(RecordLag {
                 waiting: record.waiting,
                 waiting_bytes: record.waiting_bytes,
                 lost: record.lost,

@@ -92,8 +92,11 @@ pub(super) fn run(args: &StatusArgs) -> CommandResult {
     }
 }
 
+/// A store and its URL.
+type NamedStore = (String, Arc<dyn Store>);
+
 /// Opens the store that is named. One of the variable that cannot be read is that of a server, and not meant.
-fn open(args: &StatusArgs) -> Option<Result<(String, Arc<dyn Store>), CliError>> {
+fn open(args: &StatusArgs) -> Option<Result<NamedStore, CliError>> {
     let url = args.store.as_ref()?;
     let is_readable = matches!(url, StoreUrl::Sqlite(_) | StoreUrl::Postgres(_));
     if !is_readable && args.store_is_default {

@@ -1,5 +1,7 @@
 //! The list of processes for a terminal.
 
+use std::fmt::Write as _;
+
 use echoic_core::{
     event::Micros,
     process::{
@@ -37,11 +39,12 @@ pub(super) fn lines(found: &Found, now: Micros) -> Vec<String> {
     let mut lines = Vec::new();
     if !found.processes.is_empty() {
         lines.extend(rows.iter().map(|row| {
-            let cells = row.iter().zip(&widths);
-            let cells: String = cells
-                .map(|(cell, width)| format!("{cell:<width$}  "))
-                .collect();
-            format!("{cells}{}", row[COLUMNS]).trim_end().to_owned()
+            let mut line = String::new();
+            for (cell, width) in row.iter().zip(&widths) {
+                let _ = write!(line, "{cell:<width$}  ");
+            }
+            line.push_str(&row[COLUMNS]);
+            line.trim_end().to_owned()
         }));
     }
     lines.extend(found.store.as_ref().map(|store| of_store(store, now)));
