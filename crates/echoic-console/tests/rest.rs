@@ -681,7 +681,7 @@ async fn info_and_health_report_the_state() {
     assert_eq!((&info["v"], &info["version"]), (&1.into(), &"0.1.0".into()));
     assert_eq!(
         info["features"],
-        json!({"control": true, "send": true, "labels": true, "live": "feed"})
+        json!({"control": true, "send": true, "labels": true, "live": "feed", "processes": false})
     );
     assert_eq!(
         (&info["store"]["exchanges"], &info["store"]["name"]),
@@ -718,7 +718,7 @@ async fn console_of_a_record_alone_can_label_and_nothing_else() {
     let info = site.get("/api/v1/info").await.ok(200);
     assert_eq!(
         info["features"],
-        json!({"control": false, "send": false, "labels": true, "live": "poll"})
+        json!({"control": false, "send": false, "labels": true, "live": "poll", "processes": false})
     );
     assert_eq!(
         (&info["recorder"], &info["counts"]),

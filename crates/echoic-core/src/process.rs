@@ -181,6 +181,10 @@ impl Process {
     /// Reads what a process sent of itself. Anybody may have sent it, so texts are without control characters, and texts and lists
     /// are cut where they are long.
     pub fn read(json: &[u8]) -> Option<Self> {
+        // As a list, all of its fields could be left out.
+        if !json.trim_ascii_start().starts_with(b"{") {
+            return None;
+        }
         let mut process: Self = serde_json::from_slice(json).ok()?;
         process.silent.truncate(LIST_MAX);
         for other in &mut process.silent {

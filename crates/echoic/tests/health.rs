@@ -35,6 +35,23 @@ fn metric(at: &ConsoleAt, name: &str) -> Option<f64> {
     line.map(|value| value.parse().unwrap())
 }
 
+/// Asserts that docs/how-to-monitor.md names only metrics that exist, of those that begin like this.
+#[track_caller]
+fn assert_guide_is_right(at: &ConsoleAt, beginning: &str) {
+    let body = at.get("/metrics").body;
+    let guide = include_str!("../../../docs/how-to-monitor.md");
+    let words = guide.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let named: Vec<&str> = words.filter(|word| word.starts_with(beginning)).collect();
+    assert!(!named.is_empty(), "the guide names none");
+    for name in named {
+        let has = |line: &str| {
+            let rest = line.strip_prefix(name);
+            rest.is_some_and(|rest| rest.starts_with([' ', '{']))
+        };
+        assert!(body.lines().any(has), "{name} does not exist: {body}");
+    }
+}
+
 /// Waits until a metric has this value.
 #[track_caller]
 fn wait_for_metric(at: &ConsoleAt, name: &str, value: f64) {
@@ -106,6 +123,8 @@ fn metrics_of_a_worker_count_what_it_does() {
         assert!((30.0..10_000.0).contains(&bytes), "{direction}: {bytes}");
     }
     assert!(metric(&at, "echoic_worker_busy_seconds_total").unwrap() > 0.0);
+    assert_guide_is_right(&at, "echoic_worker_");
+    assert_guide_is_right(&at, "echoic_nats_");
     // What is no run of this version is answered, and counted.
     let failed = "echoic_worker_errors_total{kind=\"failed\"}";
     assert_eq!(metric(&at, failed), Some(0.0));
@@ -166,6 +185,7 @@ fn metrics_of_a_keeper_count_what_it_writes() {
     assert_eq!(metric(&at, "echoic_store_failing"), Some(0.0));
     assert_eq!(metric(&at, "echoic_keeper_redeliveries_total"), Some(0.0));
     assert!(metric(&at, "echoic_keeper_batches_total").unwrap() > 0.0);
+    assert_guide_is_right(&at, "echoic_keeper_");
     // Without a keeper, what is recorded waits in the stream, and the next one tells how much.
     drop(killed);
     for lane in 0..8 {

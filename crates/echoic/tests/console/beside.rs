@@ -49,7 +49,7 @@ fn console_shows_and_labels_the_record_of_a_running_server() {
     let info = console.get("/api/v1/info").json();
     assert_eq!(
         info["features"],
-        json!({"control": false, "send": false, "labels": true, "live": "poll"})
+        json!({"control": false, "send": false, "labels": true, "live": "poll", "processes": false})
     );
     assert_eq!(
         (&info["recorder"], &info["counts"]),
