@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Read,
+    ops::{Deref, DerefMut},
     os::unix::fs::PermissionsExt,
     process::{Child, Stdio},
     sync::Arc,
@@ -18,15 +19,35 @@ use crate::{
 
 const SERVE: [&str; 3] = ["upper=:0", "--frame", "line"];
 
+/// A process that ends with the test, however that ends.
+struct Started(Child);
+
+impl Deref for Started {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Started {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        kill(&mut self.0);
+    }
+}
+
 /// Starts `echoic console` in a directory with a database.
 #[track_caller]
-fn console_in(home: &Home, args: &[&str]) -> (Child, ConsoleAt, Lines) {
+fn console_in(home: &Home, args: &[&str]) -> (Started, ConsoleAt, Lines) {
     let mut command = home.echoic(&[&["console", "--console", ":0"], args].concat());
-    let mut child = command
-        .env_remove("ECHOIC_CONSOLE")
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    command.env_remove("ECHOIC_CONSOLE").stderr(Stdio::piped());
+    let mut child = Started(command.spawn().unwrap());
     let err = Lines::of(child.stderr.take().unwrap());
     let console = console_of(&err);
     (child, console, err)
@@ -127,13 +148,12 @@ fn console_in_a_pipe_has_its_token_in_a_file_beside_the_database() {
     serve.err.wait_for("console on http://");
     let of_serve = fs::read_to_string(serve.home.path().join("echoic.db-token")).unwrap();
     let mut command = serve.home.echoic(&["console"]);
-    let mut child = command
+    command
         .env_remove("ECHOIC_CONSOLE")
         .env_remove("ECHOIC_TOKEN")
         .env_remove("XDG_RUNTIME_DIR")
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        .stderr(Stdio::piped());
+    let mut child = Started(command.spawn().unwrap());
     let err = Lines::of(child.stderr.take().unwrap());
     let line = err.wait_for("console on http://");
     let file = serve
