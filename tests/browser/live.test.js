@@ -281,6 +281,8 @@ test("the reader's place stays while rows come, and all rows can be reached", as
 
   const ids = new Set();
   const total = (await server.api("/info")).store.exchanges;
+  // Rows just above the view are drawn too.
+  await until(async () => (await visibleRows(page))[0]?.key === total, "the newest row is in view");
   await until(async () => {
     const rows = await visibleRows(page);
     // Of a burst the page gets a part; the rest stands behind a marker.

@@ -85,7 +85,7 @@ export class Rows {
     this.currentKey = null;
     const early = this.early.filter((item) => topKey(item, options.keyOf) > list.newest);
     this.early = null;
-    this.view.toTop();
+    this.#toTop();
     this.push(early);
     this.#applyChanges();
     this.draw();
@@ -216,8 +216,14 @@ export class Rows {
       return;
     }
     this.release(false);
-    this.view.toTop();
+    this.#toTop();
     this.draw();
+  }
+
+  /** Goes to the first row. The bar above the rows goes first: it takes a place of its own. */
+  #toTop() {
+    this.bar.show(this.list.unseen);
+    this.view.toTop();
   }
 
   /** Moves the current row. @param {number} step */
