@@ -12,6 +12,8 @@ import { icon } from "../icons.js";
 
 /** The processes are asked for so often, in ms. */
 const ASK_EVERY = 2000;
+/** The endpoints are read so often for the same servers: one that has none, or is not controlled, stays without. */
+const READS = 10;
 /** Rows of a card; the others are counted. */
 const SHOWN = 8;
 
@@ -48,7 +50,7 @@ class Card {
 }
 
 export class Hosts {
-  /** @param {() => void} changed called after each answer @param {() => void} served called when servers came or went */
+  /** @param {() => void} changed called after each answer @param {() => void} served called while the endpoints are not those of the servers */
   constructor(changed, served) {
     this.changed = changed;
     this.served = served;
@@ -57,10 +59,9 @@ export class Hosts {
     this.now = 0;
     /** @type {Info | null} */
     this.info = null;
-    /** The servers of the last answer. @type {string | undefined} */
-    this.known = undefined;
-    /** Their endpoints are known a moment later than they are. */
-    this.again = false;
+    /** The servers of the last answer, and how often the endpoints may still be read for them. */
+    this.known = "";
+    this.reads = READS;
     this.asking = false;
     this.cards = [new Card("Consoles", "host-ui"), new Card("Servers and workers", "host-work"), new Card("Keepers", "host-store")];
     this.timer = setInterval(() => this.#ask(), ASK_EVERY);
@@ -125,15 +126,17 @@ export class Hosts {
     }
   }
 
-  /** Tells of servers that came or went since the last answer, or since the endpoints were read. */
+  /** Has the endpoints read again until they are those of the servers that answer: they are known a moment later. */
   #compare() {
-    const serving = this.all.filter(({ role, state }) => role === "serve" && state !== "silent");
-    const known = serving.map(({ id }) => id).join(" ");
-    const shown = new Set(this.info?.endpoints.map(({ server }) => server));
-    const differs = this.known === undefined ? serving.some(({ id }) => !shown.has(id)) : known !== this.known;
-    if (differs || this.again) this.served();
-    this.again = differs;
+    const serving = this.all.filter(({ role, state }) => role === "serve" && state !== "silent").map(({ id }) => id);
+    const shown = (this.info?.endpoints ?? []).map(({ server }) => server).filter((id) => id !== undefined);
+    const known = serving.join(" ");
+    if (known !== this.known) this.reads = READS;
     this.known = known;
+    const same = serving.every((id) => shown.includes(id)) && shown.every((id) => serving.includes(id));
+    if (same || this.reads === 0) return;
+    this.reads -= 1;
+    this.served();
   }
 
   #show() {
