@@ -158,8 +158,12 @@ test("a process that ends leaves the page, and one that starts comes", async () 
   await row(page, sites.worker).waitFor();
   await end(sites.worker, "SIGTERM");
   await row(page, sites.worker).waitFor({ state: "detached" });
+  const unserved = page.locator(".card.endpoint", { hasText: `:${sites.first.pid}` }).getByText(/Cannot answer: .*\/upper has no worker/);
+  await unserved.waitFor();
+  await look(page, "hosts-unserved");
   sites.worker = await worker();
   await row(page, sites.worker).getByText("running").waitFor();
+  await unserved.waitFor({ state: "detached" });
   await close();
 });
 

@@ -218,6 +218,9 @@ const axeSource = () => readFileSync(path.join(root, "tests/browser/node_modules
 /** Rules of accessibility that the page breaks. @param {import("playwright-core").Page} page @returns {Promise<string[]>} */
 export async function axe(page) {
   await page.evaluate(axeSource());
+  // Colours are those of a page at rest.
+  const moving = page.evaluate(() => Promise.allSettled(document.getAnimations().map(({ finished }) => finished)));
+  await Promise.race([moving, new Promise((resolve) => setTimeout(resolve, 3000))]);
   return page.evaluate(async () => {
     const { violations, passes } = await /** @type {any} */ (window).axe.run(document);
     if (passes.length < 10) return ["axe did not run"];

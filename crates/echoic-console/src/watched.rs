@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use echoic_core::{
-    control::{Control, EndpointState},
+    control::{Control, EndpointState, EndpointStatus},
     store::Store,
 };
 use echoic_recorder::Recorder;
@@ -28,6 +28,8 @@ pub(crate) enum Unready {
     StoreFails(String),
     /// No endpoint of the server is open: it drains, or all are paused.
     NoEndpoint,
+    /// An endpoint is open, and its service can answer nobody: no worker serves it, for example.
+    ServiceFails(String),
     /// The store cannot be read.
     StoreUnreadable,
 }
@@ -36,6 +38,7 @@ impl fmt::Display for Unready {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::StoreFails(why) => write!(f, "the store fails: {why}"),
+            Self::ServiceFails(why) => write!(f, "the service fails: {why}"),
             Self::NoEndpoint => f.write_str("no endpoint is open"),
             Self::StoreUnreadable => f.write_str("the store cannot be read"),
         }
@@ -58,12 +61,8 @@ impl<'a> Watched<'a> {
             if let Some(failure) = recorder.status().failure {
                 return Err(Unready::StoreFails(failure.why));
             }
-            let is_serving = |control: &Arc<dyn Control>| {
-                let endpoints = control.endpoints();
-                endpoints.iter().any(|one| one.state == EndpointState::Open)
-            };
-            if !self.control.is_none_or(is_serving) {
-                return Err(Unready::NoEndpoint);
+            if let Some(control) = self.control {
+                serving(&control.endpoints())?;
             }
         }
         if let Some(store) = self.store {
@@ -71,5 +70,20 @@ impl<'a> Watched<'a> {
             read.map_err(|_| Unready::StoreUnreadable)?;
         }
         Ok(())
+    }
+}
+
+/// Whether an endpoint is open, and its service can answer.
+fn serving(endpoints: &[EndpointStatus]) -> Result<(), Unready> {
+    let mut open = endpoints
+        .iter()
+        .filter(|one| one.state == EndpointState::Open)
+        .peekable();
+    let Some(first) = open.peek() else {
+        return Err(Unready::NoEndpoint);
+    };
+    match first.failing.clone() {
+        Some(why) if open.all(|one| one.failing.is_some()) => Err(Unready::ServiceFails(why)),
+        _ => Ok(()),
     }
 }

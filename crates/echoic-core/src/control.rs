@@ -86,6 +86,8 @@ pub struct EndpointStatus {
     pub accepted: u64,
     /// Connections rejected because of a limit or an access list.
     pub rejected: u64,
+    /// Why its service can answer nobody now, as far as it is known.
+    pub failing: Option<String>,
     /// The server that has it, where there may be several.
     pub server: Option<Arc<ServerInfo>>,
 }

@@ -45,6 +45,12 @@ pub trait Service: Send + Sync + fmt::Debug {
     fn is_portable(&self) -> bool {
         false
     }
+
+    /// Why no handler can answer now, as far as it is known: the service depends on others that are not there. It is told to
+    /// whoever watches the server, so it names no password.
+    fn failing(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The peer of a conversation, as a service sees it.

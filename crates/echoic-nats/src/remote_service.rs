@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -51,6 +51,9 @@ const ATTEMPTS_MAX: usize = 4;
 
 /// Pause before a run is sent again after a failure that was told at once.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How often it is asked whether a worker serves the subject: perhaps no conversation comes to find out.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Time for a worker to say what it serves.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -125,7 +128,9 @@ impl RemoteService {
             is_unserved: AtomicBool::new(false),
             workers,
         };
-        let _ = self.link.set(Arc::new(link));
+        let link = Arc::new(link);
+        tokio::spawn(Link::look_for_workers(Arc::downgrade(&link)));
+        let _ = self.link.set(link);
         Ok(())
     }
 }
@@ -146,6 +151,16 @@ impl Service for RemoteService {
     fn amplifies(&self) -> bool {
         self.link.get().is_none_or(|link| link.amplifies)
     }
+
+    fn failing(&self) -> Option<String> {
+        let failing = match self.link.get() {
+            None => "is not connected yet",
+            Some(link) if !link.workers.connection.is_up() => "cannot be reached",
+            Some(link) if link.is_unserved.load(Ordering::Relaxed) => "has no worker",
+            Some(_) => return None,
+        };
+        Some(format!("{} {failing}", self.url))
+    }
 }
 
 impl fmt::Debug for RemoteService {
@@ -157,6 +172,23 @@ impl fmt::Debug for RemoteService {
 }
 
 impl Link {
+    /// Asks every now and then whether a worker serves the subject, until the service is dropped.
+    async fn look_for_workers(link: Weak<Self>) {
+        loop {
+            sleep(LOOK_EVERY).await;
+            let Some(link) = link.upgrade() else {
+                return;
+            };
+            let hello = link.workers.ask_any(&Question::Hello);
+            match timeout(LOOK_EVERY, hello).await {
+                Ok(Ok(_)) => link.note_served(true),
+                Ok(Err(Unanswered::NoWorker)) => link.note_served(false),
+                // The connection is down, or whoever is there is busy.
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+    }
+
     /// Has a worker answer a run: another one too if it takes long, and again until the timeout.
     async fn call(&self, request: &[u8]) -> Result<Bytes, ServiceError> {
         let units = request.len().div_ceil(IN_FLIGHT_UNIT);

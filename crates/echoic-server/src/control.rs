@@ -15,6 +15,7 @@ use echoic_core::{
         CloseHow, ControlError, EndpointId, EndpointStatus, Requested, ServerCounts, SocketCall,
     },
     event::{Address, ConversationId, EndpointInfo},
+    service::Service,
 };
 use echoic_recorder::Recorder;
 use tokio::{
@@ -199,10 +200,11 @@ impl Shared {
         &self,
         info: Arc<EndpointInfo>,
         addresses: Vec<Address>,
+        service: Arc<dyn Service>,
     ) -> Arc<ServedEndpoint> {
         let mut endpoints = lock(&self.endpoints);
         let id = endpoints.len() as EndpointId + 1;
-        let endpoint = Arc::new(ServedEndpoint::new(id, info, addresses));
+        let endpoint = Arc::new(ServedEndpoint::new(id, info, addresses, service));
         endpoints.push(Arc::clone(&endpoint));
         endpoint
     }

@@ -285,7 +285,7 @@ impl Server {
             service.name(),
             framing,
         ));
-        let served = self.add_endpoint(&addresses, endpoint_info);
+        let served = self.add_endpoint(&addresses, endpoint_info, &service);
         let (limits, access) = (Arc::new(limits), Arc::new(access));
         let layers: Arc<[_]> = layers.into();
         self.listeners
@@ -334,7 +334,7 @@ impl Server {
         ));
         let (limits, access) = (Arc::new(limits), Arc::new(access));
         let rules = Arc::new(Rules {
-            endpoint: self.add_endpoint(&addresses, endpoint_info),
+            endpoint: self.add_endpoint(&addresses, endpoint_info, &service),
             service,
             limits,
             access,
@@ -360,6 +360,7 @@ impl Server {
         &mut self,
         addresses: &[Address],
         endpoint_info: Arc<EndpointInfo>,
+        service: &Arc<dyn Service>,
     ) -> Arc<ServedEndpoint> {
         let listening = addresses.iter().map(|address| Listening {
             address: address.clone(),
@@ -367,7 +368,7 @@ impl Server {
         });
         self.listening.extend(listening);
         let shared = self.control.shared();
-        shared.add_endpoint(endpoint_info, addresses.to_vec())
+        shared.add_endpoint(endpoint_info, addresses.to_vec(), Arc::clone(service))
     }
 
     /// Returns a handle to this server: its counts, the states of its endpoints, and commands for its conversations.

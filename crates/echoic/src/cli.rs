@@ -126,7 +126,7 @@ impl Cli {
         let mut command = help::fitted(from_file.relax(Self::command()));
         let matches = command.try_get_matches_from_mut(words)?;
         check_store_of_bench(&matches, &from_file)?;
-        On::check(&matches, Self::command())?;
+        On::check(&matches)?;
         let mut cli =
             Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
         cli.verb.note_defaults(&matches, &from_file);
@@ -145,9 +145,19 @@ fn check_store_of_bench(matches: &ArgMatches, from_file: &FromFile) -> Result<()
     if is_given && !matches.contains_id("from_store") {
         let why = "--store is the database of --from-store; add --from-store FILTER";
         let kind = ErrorKind::MissingRequiredArgument;
-        return Err(Cli::command().error(kind, why));
+        return Err(usage_error("bench", kind, why));
     }
     Ok(())
+}
+
+/// Returns an error of a command, with its usage.
+pub(crate) fn usage_error(verb: &str, kind: ErrorKind, why: &str) -> clap::Error {
+    let mut command = help::fitted(Cli::command());
+    command.build();
+    match command.find_subcommand_mut(verb) {
+        Some(verb) => verb.error(kind, why),
+        None => command.error(kind, why),
+    }
 }
 
 #[derive(Debug, Subcommand)]

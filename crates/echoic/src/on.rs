@@ -2,8 +2,10 @@
 
 use std::str::FromStr;
 
-use clap::{ArgMatches, Command, error::ErrorKind, parser::ValueSource};
+use clap::{ArgMatches, error::ErrorKind, parser::ValueSource};
 use echoic_nats::{NatsServer, NatsServerError};
+
+use crate::cli::usage_error;
 
 /// A NATS server. The variable `ECHOIC_ON` may have a subject after it, which is for `echoic work`, and is ignored here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,8 +21,8 @@ impl On {
     }
 
     /// Checks that no subject is named on the command line, where it would be a mistake.
-    pub(crate) fn check(matches: &ArgMatches, mut command: Command) -> Result<(), clap::Error> {
-        let Some((_, matches)) = matches.subcommand() else {
+    pub(crate) fn check(matches: &ArgMatches) -> Result<(), clap::Error> {
+        let Some((verb, matches)) = matches.subcommand() else {
             return Ok(());
         };
         let Ok(Some(Self {
@@ -34,7 +36,7 @@ impl On {
         }
         let why = "invalid value for '--on <URL>': invalid NATS URL: a name after the host has no use here; expected \
             nats://HOST:PORT";
-        Err(command.error(ErrorKind::ValueValidation, why))
+        Err(usage_error(verb, ErrorKind::ValueValidation, why))
     }
 }
 

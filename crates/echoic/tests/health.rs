@@ -260,6 +260,42 @@ fn server_without_a_record_is_ready_too() {
     serve.stop();
 }
 
+/// A server whose workers are elsewhere answers nobody without them.
+#[test]
+fn server_is_unready_without_its_workers() {
+    let mut nats = Nats::start(&[]);
+    let first = worker(&nats, "upper", &[]);
+    let url = nats.url("upper");
+    let serve = Serve::start(&[":0", "--as", &url, "--frame", "line", "--health", ":0"]);
+    let at = health_of(&serve.err);
+    wait_for_ready(&at, 200, "ok");
+    // Nobody calls meanwhile.
+    first.stop();
+    wait_for_ready(&at, 503, "/upper has no worker");
+    let second = worker(&nats, "upper", &[]);
+    wait_for_ready(&at, 200, "ok");
+    nats.kill();
+    wait_for_ready(&at, 503, "/upper cannot be reached");
+    nats.run();
+    wait_for_ready(&at, 200, "ok");
+    second.stop();
+    serve.stop();
+}
+
+/// One of two services suffices.
+#[test]
+fn server_is_ready_while_one_of_its_services_answers() {
+    let nats = Nats::start(&[]);
+    let worker = worker(&nats, "upper", &[]);
+    let url = nats.url("upper");
+    let serve = Serve::start(&["echo=:0", ":0", "--as", &url, "--health", ":0"]);
+    let at = health_of(&serve.err);
+    worker.stop();
+    serve.err.wait_for("no worker serves");
+    wait_for_ready(&at, 200, "ok");
+    serve.stop();
+}
+
 /// Asserts that a process that stops says so.
 #[track_caller]
 fn assert_stopping(at: &ConsoleAt) {

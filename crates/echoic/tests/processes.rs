@@ -299,6 +299,8 @@ fn subject_in_echoic_on_is_ignored_by_all_but_workers() {
             ran.err.contains("a name after the host has no use here"),
             "{ran:?}"
         );
+        let usage = format!("Usage: echoic {}", command[0]);
+        assert!(ran.err.contains(&usage), "{ran:?}");
     }
     // A process of this machine is asked at its socket all the same.
     let pid = serve.id().to_string();

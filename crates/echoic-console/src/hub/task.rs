@@ -59,7 +59,7 @@ pub(super) struct Task {
     lost: u64,
     stats: Stats,
     oldest: ExchangeId,
-    states: HashMap<EndpointId, EndpointState>,
+    states: HashMap<EndpointId, (EndpointState, Option<String>)>,
     explain: Explain,
 }
 
@@ -379,14 +379,15 @@ impl Task {
         self.lost = lost;
     }
 
-    /// Reports endpoints that have another state.
+    /// Reports endpoints that have another state, or whose service fails or answers again.
     fn endpoints_changed(&mut self) {
         let Some(control) = &self.shared.control else {
             return;
         };
         for status in control.endpoints() {
-            let before = self.states.insert(status.id, status.state);
-            if before.is_some_and(|before| before != status.state) {
+            let now = (status.state, status.failing.clone());
+            let before = self.states.insert(status.id, now.clone());
+            if before.is_some_and(|before| before != now) {
                 let json = EndpointJson::from(&status);
                 self.send(&message::needed("endpoint", &json));
             }

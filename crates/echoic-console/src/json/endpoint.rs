@@ -32,6 +32,9 @@ pub(crate) struct EndpointJson {
     accepted: u64,
     /// Connections rejected because of a limit or an access list.
     rejected: u64,
+    /// Why its service can answer nobody now, as far as it is known: no worker serves it, for example.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failing: Option<String>,
     /// The id of the server that has it. Left out where the console is the server's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<String>,
@@ -72,6 +75,7 @@ impl From<&EndpointStatus> for EndpointJson {
             open: status.open,
             accepted: status.accepted,
             rejected: status.rejected,
+            failing: status.failing.clone(),
             server: status.server.as_ref().map(|server| server.id.to_string()),
             host: status.server.as_ref().map(|server| server.name.clone()),
         }

@@ -25,6 +25,9 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, 
         // The reason may name a path: it needs the token.
         let why = match unready {
             Unready::StoreFails(_) => "the store fails: GET /api/v1/info says why".to_owned(),
+            Unready::ServiceFails(_) => {
+                "the service of no endpoint can answer: GET /api/v1/endpoints says why".to_owned()
+            }
             other => other.to_string(),
         };
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, why)

@@ -32,7 +32,7 @@
  * @typedef {object} Endpoint
  * @property {number} id @property {string} ep @property {string} proto @property {string[]} addrs @property {string} svc
  * @property {string} frame @property {"open" | "paused" | "draining"} state @property {number} open @property {number} accepted
- * @property {number} rejected @property {string} [server] @property {string} [host]
+ * @property {number} rejected @property {string} [failing] @property {string} [server] @property {string} [host]
  */
 /**
  * @typedef {object} Process

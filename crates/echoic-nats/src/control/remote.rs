@@ -404,6 +404,7 @@ mod tests {
             open: 0,
             accepted: 0,
             rejected: 0,
+            failing: None,
             server: None,
         };
         ServerState {

@@ -282,11 +282,16 @@ async fn stop_signal_polls_an_empty_listener_once() {
         service: "recording".into(),
         framing: Framing::Chunk.into(),
     };
-    let endpoint = server.add_endpoint(std::slice::from_ref(&address), Arc::new(endpoint_info));
+    let service: Arc<dyn Service> = Arc::new(RecordingService::default());
+    let endpoint = server.add_endpoint(
+        std::slice::from_ref(&address),
+        Arc::new(endpoint_info),
+        &service,
+    );
     server.listeners.push(BoundListener {
         listener: Listener::from_source(Box::new(EmptyListener(Arc::clone(&polls))), address),
         endpoint,
-        service: Arc::new(RecordingService::default()),
+        service,
         limits: Arc::default(),
         access: Arc::new(AccessList::default()),
         layers: Arc::new([]),

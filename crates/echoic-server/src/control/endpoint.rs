@@ -11,6 +11,7 @@ use std::{
 use echoic_core::{
     control::{EndpointId, EndpointState, EndpointStatus, Requested},
     event::{Address, ConversationId, EndpointInfo},
+    service::Service,
 };
 
 use super::mailbox::{Mailbox, MailboxOwner};
@@ -22,6 +23,7 @@ pub(crate) struct ServedEndpoint {
     id: EndpointId,
     pub(crate) info: Arc<EndpointInfo>,
     addresses: Vec<Address>,
+    service: Arc<dyn Service>,
     /// An [`EndpointState`], as asked for: [`Self::state`] tells how far it is.
     asked: AtomicU8,
     counts: EndpointCounts,
@@ -51,11 +53,17 @@ const PAUSED: u8 = 1;
 const DRAINING: u8 = 2;
 
 impl ServedEndpoint {
-    pub(crate) fn new(id: EndpointId, info: Arc<EndpointInfo>, addresses: Vec<Address>) -> Self {
+    pub(crate) fn new(
+        id: EndpointId,
+        info: Arc<EndpointInfo>,
+        addresses: Vec<Address>,
+        service: Arc<dyn Service>,
+    ) -> Self {
         Self {
             id,
             info,
             addresses,
+            service,
             asked: AtomicU8::new(OPEN),
             counts: EndpointCounts::default(),
             drain: Mutex::default(),
@@ -98,6 +106,7 @@ impl ServedEndpoint {
             open: count(&self.counts.open),
             accepted: count(&self.counts.accepted),
             rejected: count(&self.counts.rejected),
+            failing: self.service.failing(),
             server: None,
         }
     }
@@ -229,6 +238,7 @@ impl Drop for Registration {
 #[cfg(test)]
 mod tests {
     use echoic_core::{event::Protocol, framing::FramingPair};
+    use echoic_service::NamedService;
 
     use super::*;
 
@@ -239,7 +249,13 @@ mod tests {
             service: "upper".to_owned(),
             framing: FramingPair::default(),
         };
-        Arc::new(ServedEndpoint::new(1, Arc::new(info), Vec::new()))
+        let service = "upper".parse::<NamedService>().expect("a service");
+        Arc::new(ServedEndpoint::new(
+            1,
+            Arc::new(info),
+            Vec::new(),
+            service.0,
+        ))
     }
 
     #[test]

@@ -255,7 +255,8 @@ fn endpoint_of(opened: &Opened) -> Arc<ServedEndpoint> {
         Arc::clone(&opened.endpoint_info),
         vec![opened.local.clone()],
     );
-    Arc::new(ServedEndpoint::new(1, info, addresses))
+    let service = "echo".parse::<NamedService>().expect("a service");
+    Arc::new(ServedEndpoint::new(1, info, addresses, service.0))
 }
 
 /// A handler of the service with this name.

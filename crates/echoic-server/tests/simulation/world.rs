@@ -245,7 +245,11 @@ fn serve(
         service: service.name().to_owned(),
         framing: plan.framing.into(),
     };
-    let endpoint = server.add_endpoint(std::slice::from_ref(&here), Arc::new(endpoint_info));
+    let endpoint = server.add_endpoint(
+        std::slice::from_ref(&here),
+        Arc::new(endpoint_info),
+        &service,
+    );
     server.listeners.push(BoundListener {
         listener: Listener::from_source(Box::new(callers.listener()), here),
         endpoint,

@@ -177,15 +177,16 @@ export class EndpointView {
     const rest = this.datagram ? "Paused: datagrams wait in the socket." : "Paused: clients wait in the backlog.";
     /** @type {import("../dom.js").Child[]} */
     const facts = [];
-    const { host } = this.endpoint;
+    const { host, failing } = this.endpoint;
     if (host) facts.push(el("span", { class: "mono host", title: "The server that has it" }, host));
+    if (failing) facts.push(el("span", { class: "out bad" }, icon("alert"), `Cannot answer: ${failing}.`));
     if (state === "paused") facts.push(el("span", { class: "out warn" }, icon("pause"), rest));
     if (state === "draining") facts.push(el("span", { class: "out warn" }, icon("drain"), this.open > 0 ? "Draining: answers what it has, then closes." : "Drained: accepts nothing."));
     if (idle && accepted === 0) facts.push(waits);
     if (this.open > 0 || (state === "open" && accepted > 0)) facts.push(fact(count(this.open), "open"));
     if (state === "open" && accepted > 0) facts.push(fact(count(accepted), "in all"));
     if (this.minute && state === "open") facts.push(...this.#minuteFacts(this.minute));
-    const key = JSON.stringify([state, this.open, accepted, this.minute]);
+    const key = JSON.stringify([state, failing, this.open, accepted, this.minute]);
     if (key === this.drawn) return;
     this.drawn = key;
     fill(this.facts, ...facts);

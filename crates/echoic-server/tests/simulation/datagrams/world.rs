@@ -142,7 +142,11 @@ fn serve(plan: &Plan, planted: &Planted, net: &Net, recorder: &Recorder) -> Serv
         deny: vec![DENIED.parse().expect("invariant: a network")],
         ..AccessList::default()
     };
-    let endpoint = server.add_endpoint(std::slice::from_ref(&here), Arc::new(endpoint_info));
+    let endpoint = server.add_endpoint(
+        std::slice::from_ref(&here),
+        Arc::new(endpoint_info),
+        &service,
+    );
     let socket = in_socket(planted, Box::new(net.socket()));
     server.bindings.push(DatagramBinding {
         address: here.clone(),
