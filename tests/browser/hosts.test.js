@@ -94,6 +94,8 @@ async function look(page, name) {
       if (await show.isVisible()) await show.click();
       if (width < 720 && name === "hosts-silent") await page.getByText(/1 process does not answer/).waitFor();
       assert.deepEqual(await axe(page), [], `${name}, ${width}, ${theme}`);
+      const beyond = await page.locator(".facts .out").evaluateAll((all) => all.filter((one) => one.getBoundingClientRect().right > innerWidth).map((one) => one.textContent));
+      assert.deepEqual(beyond, [], `${name}, ${width}, ${theme}: cut off`);
       await shoot(page, `${name}-${width}-${theme}`);
     }
   }
