@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    pin::pin,
     sync::{
         Arc, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
@@ -43,7 +44,7 @@ const IN_FLIGHT_UNIT: usize = 1 << 10;
 /// Bytes of the runs of one conversation that are gathered into one: what its queue holds.
 const GATHERED_BYTES_MAX: usize = 256 << 10;
 
-/// Time until a run is given to another worker too, doubled each time. Whichever answers first counts.
+/// Time until a run is given to another worker too, doubled for each that has it. Whichever answers first counts.
 const FIRST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Workers that may have the same run at a time.
@@ -220,17 +221,12 @@ impl Link {
         .into()
     }
 
-    /// Tries without end.
+    /// Tries without end. An attempt that hangs, since its worker has died with it, does not hold up the next.
     async fn attempts(&self, request: &[u8]) -> Result<Bytes, ServiceError> {
         let mut attempts = FuturesUnordered::new();
-        let (mut patience, mut pause) = (FIRST_PATIENCE, None);
+        attempts.push(self.workers.attempt(request));
+        let mut next = pin!(sleep(FIRST_PATIENCE));
         loop {
-            if attempts.is_empty() || pause.is_none() && attempts.len() < ATTEMPTS_MAX {
-                if let Some(pause) = pause.take() {
-                    sleep(pause).await;
-                }
-                attempts.push(self.workers.attempt(request));
-            }
             select! {
                 Some(attempted) = attempts.next() => match attempted {
                     Ok(answer) => {
@@ -242,12 +238,13 @@ impl Link {
                         if why == Unanswered::NoWorker {
                             self.note_served(false);
                         }
-                        pause = Some(PAUSE);
+                        next.as_mut().reset(Instant::now() + PAUSE);
                     }
                 },
-                () = sleep(patience) => {
-                    patience *= 2;
-                    pause = None;
+                () = &mut next, if attempts.len() < ATTEMPTS_MAX => {
+                    let patience = FIRST_PATIENCE * (1 << attempts.len());
+                    next.as_mut().reset(Instant::now() + patience);
+                    attempts.push(self.workers.attempt(request));
                 }
             }
         }

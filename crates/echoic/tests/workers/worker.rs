@@ -24,16 +24,28 @@ impl Worker {
     /// Starts one at a URL, and waits until it serves.
     #[track_caller]
     pub(super) fn start_on(url: &str, service: &str) -> Self {
+        let worker = Self::begin_on(url, service);
+        worker.err.wait_for("working: ");
+        worker
+    }
+
+    /// Starts one at a URL, and does not wait.
+    #[track_caller]
+    pub(super) fn begin_on(url: &str, service: &str) -> Self {
         let home = Home::new();
         let mut command = home.echoic(&["work", service, "--on", url]);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let err = Lines::of(child.stderr.take().unwrap());
-        err.wait_for("working: ");
         Self {
             child,
             err,
             _home: home,
         }
+    }
+
+    /// Stops it as one that hangs: it is connected, and answers nothing.
+    pub(super) fn freeze(&self) {
+        signal(&self.child, Signal::STOP);
     }
 
     pub(super) fn kill(mut self) {
