@@ -9,12 +9,19 @@ use std::{
     time::Duration,
 };
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr, connection::State};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr, Subscriber, connection::State};
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::time::timeout;
 
 use crate::{NatsError, NatsErrorKind, NatsUrl, url::Login};
 
 /// Time for one attempt to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time for NATS to confirm that it has done what was asked, and until it is asked again.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(10);
+const CONFIRM_AGAIN: Duration = Duration::from_secs(1);
 
 /// Longest pause between attempts to connect again.
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(500);
@@ -87,6 +94,23 @@ impl Connection {
     /// Returns the server with the subject or stream.
     pub fn url(&self) -> &NatsUrl {
         &self.url
+    }
+
+    /// Waits until NATS has done all that was asked of it before, by a message to ourselves: `Client::flush` waits only until it is
+    /// written to the socket. `inbox` is our subject, `own` what comes there.
+    pub(crate) async fn confirm(&self, inbox: &str, own: &mut Subscriber) -> Result<(), NatsError> {
+        let confirmed = async {
+            loop {
+                let sent = self.client.publish(inbox.to_owned(), Bytes::new()).await;
+                sent.map_err(|error| NatsError::failed(&self.url, &error))?;
+                // It is lost with the connection, and what was subscribed to is subscribed to again before the next one.
+                if timeout(CONFIRM_AGAIN, own.next()).await.is_ok() {
+                    return Ok(());
+                }
+            }
+        };
+        let confirmed = timeout(CONFIRM_TIMEOUT, confirmed).await;
+        confirmed.unwrap_or_else(|_| Err(NatsError::new(&self.url, NatsErrorKind::TimedOut)))
     }
 
     /// Whether the connection is up, as far as is known.

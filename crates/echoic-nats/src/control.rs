@@ -98,7 +98,6 @@ impl Controlled {
         let questions = questions.map_err(|error| failed(&error))?;
         let commands = client.subscribe(command_subject(server.id)).await;
         let commands = commands.map_err(|error| failed(&error))?;
-        client.flush().await.map_err(|error| failed(&error))?;
         Ok(Self {
             client,
             server,

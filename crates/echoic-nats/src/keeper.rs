@@ -105,9 +105,15 @@ pub async fn run_keeper(
             Ok(())
         }
     };
-    // So that the last acknowledgements arrive.
-    let _ = timeout(ANSWER_TIMEOUT, connection.client.flush()).await;
+    let _ = timeout(ANSWER_TIMEOUT, arrived(connection)).await;
     outcome.map(|()| counts.totals())
+}
+
+/// Waits until the last acknowledgements have arrived.
+async fn arrived(connection: &Connection) -> Option<()> {
+    let inbox = connection.client.new_inbox();
+    let mut own = connection.client.subscribe(inbox.clone()).await.ok()?;
+    connection.confirm(&inbox, &mut own).await.ok()
 }
 
 /// Receives the messages of one lane.

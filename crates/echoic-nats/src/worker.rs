@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -124,14 +125,16 @@ pub async fn work(
     let client = &connection.client;
     let inbox = client.new_inbox();
     let own = client.subscribe(inbox.clone()).await;
-    let own = own.map_err(|error| NatsError::failed(url, &error))?;
+    let mut own = own.map_err(|error| NatsError::failed(url, &error))?;
     let (subject, group) = (url.name().to_owned(), QUEUE_GROUP.to_owned());
     let shared = client.queue_subscribe(subject, group).await;
     let shared = shared.map_err(|error| NatsError::failed(url, &error))?;
-    client
-        .flush()
-        .await
-        .map_err(|error| NatsError::failed(url, &error))?;
+    let mut stop = pin!(stop);
+    select! {
+        confirmed = connection.confirm(&inbox, &mut own) => confirmed?,
+        () = &mut stop => return Ok(counts.now()),
+    }
+    add(&counts.taken, 1);
     ready();
     let mut worker = Worker {
         client: client.clone(),
@@ -155,7 +158,7 @@ impl Worker<'_> {
         mut own: Subscriber,
         stop: impl Future<Output = ()>,
     ) {
-        let mut stop = std::pin::pin!(stop);
+        let mut stop = pin!(stop);
         let deadline = loop {
             let message = select! {
                 message = shared.next() => message,
@@ -165,7 +168,7 @@ impl Worker<'_> {
             let Some(message) = message else {
                 return; // the client was closed
             };
-            let mut processing = std::pin::pin!(self.process(message));
+            let mut processing = pin!(self.process(message));
             select! {
                 () = &mut processing => {}
                 // Sending waits for room, and for a lost connection: the answer is still to be sent.

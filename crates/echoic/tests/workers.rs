@@ -11,6 +11,8 @@ mod certs;
 #[path = "workers/faults.rs"]
 mod faults;
 mod harness;
+#[path = "workers/ready.rs"]
+mod ready;
 #[path = "workers/refused.rs"]
 mod refused;
 #[path = "workers/worker.rs"]
@@ -50,7 +52,9 @@ fn worker_answers_and_the_server_records() {
     let replies: Vec<_> = recorded.iter().map(|one| &one["rep"]["text"]).collect();
     assert_eq!(replies, ["STRASSE\n", "A\n", "B\n", "C\n", "LAST"]);
     assert_eq!(home.sql("SELECT reason FROM conversation"), ["peer-closed"]);
-    assert!(worker.stop().contains("stopped: 5 messages answered"));
+    // More, if a run took a second and was given to the worker again: docs say at least once. Never fewer than were recorded.
+    let (messages, _) = worker.stop_and_count();
+    assert!(messages >= 5, "{messages} answered");
 }
 
 /// A character may be divided between two reads, which different workers answer: its first bytes travel with the runs.
@@ -61,14 +65,17 @@ fn state_of_a_stream_follows_the_conversation_to_other_workers() {
     let serve = serve(&nats, "upper", &[]);
     let text = "straße ŉ ﬃ 𐐨 ".repeat(20);
     let mut talk = Talk::to(serve.at[0]);
-    for byte in text.bytes() {
-        talk.send([byte]);
-        // Not to be read together with the next: else nothing is divided.
-        thread::sleep(Duration::from_millis(1));
+    for character in text.chars() {
+        for byte in character.to_string().bytes() {
+            talk.send([byte]);
+            // Not to be read together with the next: else nothing is divided.
+            thread::sleep(Duration::from_millis(1));
+        }
+        // A stall spoils one character at most: the next does not cross with it.
+        talk.expect_reply(character.to_uppercase().to_string());
     }
     talk.send(b"\xc3");
-    let expected = [text.to_uppercase().as_bytes(), b"\xc3"].concat();
-    assert_eq!(talk.finish(), expected);
+    assert_eq!(talk.finish(), b"\xc3");
     serve.stop();
     let runs = workers.map(|worker| worker.stop_and_count().1);
     println!("runs of the workers: {runs:?}");
@@ -111,7 +118,8 @@ fn pipelined_messages_cross_in_fewer_runs() {
     }
     let (messages, runs) = worker.stop_and_count();
     println!("{served} served; {messages} messages in {runs} runs");
-    assert_eq!(messages, served);
+    // What took a second on a busy machine was given to the worker again.
+    assert!(messages >= served, "{messages} messages, {served} served");
     assert!(runs * 4 < messages, "{messages} messages in {runs} runs");
 }
 
