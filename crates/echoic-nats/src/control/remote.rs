@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_nats::StatusCode;
@@ -36,8 +36,9 @@ use crate::{
 /// How often the servers are asked for their state.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// Time without an answer after which a server counts as gone.
-const GONE_AFTER: Duration = Duration::from_secs(4);
+/// Questions in a row without an answer after which a server counts as gone. Not a time: while this process itself does not run,
+/// it does not ask, either.
+const UNANSWERED_MAX: u32 = 4;
 
 /// Most servers, and most endpoints of each: more are left out.
 const SERVERS_MAX: usize = 256;
@@ -73,6 +74,8 @@ struct Shared {
 struct Known {
     servers: BTreeMap<ServerId, KnownServer>,
     next: EndpointId,
+    /// Number of the last question to all servers.
+    asked: u64,
 }
 
 #[derive(Debug)]
@@ -81,24 +84,41 @@ struct KnownServer {
     counts: ServerCounts,
     /// The endpoints with their ids at the server, and under the ids that they have here.
     endpoints: Vec<(EndpointId, EndpointStatus)>,
-    answered: Instant,
+    /// Questions since its last answer.
+    unanswered: u32,
+    /// First question whose answer is taken: one to a question before the result of a command may be from before the command.
+    taken_from: u64,
 }
 
 impl Known {
-    /// Takes the state of a server. An endpoint keeps the id that it has here.
-    fn take(&mut self, mut state: ServerState, now: Instant) {
+    /// Forgets servers that no longer answer. Returns the number of the next question.
+    fn ask(&mut self) -> u64 {
+        self.servers.retain(|_, server| {
+            server.unanswered += 1;
+            server.unanswered <= UNANSWERED_MAX
+        });
+        self.asked += 1;
+        self.asked
+    }
+
+    /// Takes the state of a server, which answers the question with this number. An endpoint keeps the id that it has here.
+    fn take(&mut self, mut state: ServerState, question: u64) {
         let id = state.server.id;
+        if let Some(server) = self.servers.get_mut(&id)
+            && question < server.taken_from
+        {
+            server.unanswered = 0;
+            return;
+        }
         let name = state.server.name.chars().filter(|c| !c.is_control());
         state.server.name = name.take(NAME_CHARS_MAX).collect();
         let before = self.servers.remove(&id);
         if before.is_none() && self.servers.len() >= SERVERS_MAX {
             return;
         }
-        let (info, old) = match before {
-            Some(KnownServer {
-                info, endpoints, ..
-            }) => (info, endpoints),
-            None => (Arc::new(state.server), Vec::new()),
+        let (info, old, taken_from) = match before {
+            Some(before) => (before.info, before.endpoints, before.taken_from),
+            None => (Arc::new(state.server), Vec::new(), 0),
         };
         let mut endpoints = Vec::new();
         for mut status in state.endpoints.into_iter().take(ENDPOINTS_MAX) {
@@ -120,15 +140,22 @@ impl Known {
                 info,
                 counts: state.counts,
                 endpoints,
-                answered: now,
+                unanswered: 0,
+                taken_from,
             },
         );
     }
 
-    /// Removes servers that no longer answer.
-    fn forget(&mut self, now: Instant) {
-        let answers = |server: &KnownServer| now.duration_since(server.answered) < GONE_AFTER;
-        self.servers.retain(|_, server| answers(server));
+    /// Takes the state of an endpoint, which is the result of a command.
+    fn set(&mut self, server: ServerId, status: &EndpointStatus) {
+        let Some(server) = self.servers.get_mut(&server) else {
+            return;
+        };
+        server.taken_from = self.asked + 1;
+        let mut endpoints = server.endpoints.iter_mut();
+        if let Some((_, known)) = endpoints.find(|(_, known)| known.id == status.id) {
+            *known = status.clone();
+        }
     }
 
     /// Returns the server of an endpoint, and the id of the endpoint there.
@@ -154,7 +181,7 @@ impl RemoteControl {
         let failed = |error: &dyn fmt::Display| NatsError::failed(&url, error);
         let inbox = Inbox::open(&client).await.map_err(|error| failed(&error))?;
         let reply = client.new_inbox();
-        let answers = client.subscribe(reply.clone()).await;
+        let answers = client.subscribe(format!("{reply}.*")).await;
         let mut answers = answers.map_err(|error| failed(&error))?;
         let shared = Arc::new(Shared {
             max_payload: client.max_payload(),
@@ -168,14 +195,16 @@ impl RemoteControl {
             loop {
                 select! {
                     _ = ticks.tick() => {
-                        taking.known().forget(Instant::now());
-                        let ask = client.publish_with_reply(STATE_SUBJECT, reply.clone(), "".into());
+                        let reply = format!("{reply}.{}", taking.known().ask());
+                        let ask = client.publish_with_reply(STATE_SUBJECT, reply, "".into());
                         // Sending waits for a lost connection; then nobody answers, either.
                         let _ = timeout(ASK_EVERY, ask).await;
                     }
                     Some(answer) = answers.next() => {
-                        if let Some(state) = read(&answer.payload) {
-                            taking.known().take(state, Instant::now());
+                        let question = answer.subject.rsplit('.').next();
+                        let question = question.and_then(|number| number.parse().ok());
+                        if let Some((question, state)) = question.zip(read(&answer.payload)) {
+                            taking.known().take(state, question);
                         }
                     }
                     else => return,
@@ -315,12 +344,7 @@ impl Control for RemoteControl {
             };
             status.id = id;
             status.server = Some(Arc::clone(&server));
-            let mut known = self.shared.known();
-            let endpoints = known.servers.get_mut(&server.id);
-            let endpoints = endpoints.into_iter().flat_map(|it| &mut it.endpoints);
-            for (_, known) in endpoints.filter(|(_, known)| known.id == id) {
-                *known = status.clone();
-            }
+            self.shared.known().set(server.id, &status);
             Ok(status)
         })
     }
@@ -420,10 +444,10 @@ mod tests {
 
     #[test]
     fn endpoints_of_servers_have_ids_of_their_own_that_stay() {
-        let (mut known, now) = (Known::default(), Instant::now());
-        for _ in 0..2 {
-            known.take(state(7, 2), now);
-            known.take(state(3, 1), now);
+        let mut known = Known::default();
+        for question in 1..=2 {
+            known.take(state(7, 2), question);
+            known.take(state(3, 1), question);
             let place = |id| known.find(id).map(|(server, theirs)| (server.id.0, theirs));
             assert_eq!(
                 [1, 2, 3, 4].map(place),
@@ -435,24 +459,64 @@ mod tests {
 
     #[test]
     fn server_that_does_not_answer_is_forgotten_and_its_ids_are_not_used_again() {
-        let (mut known, now) = (Known::default(), Instant::now());
-        known.take(state(7, 1), now);
-        known.forget(now + GONE_AFTER / 2);
-        assert!(known.find(1).is_some());
-        known.forget(now + GONE_AFTER);
+        let mut known = Known::default();
+        known.take(state(7, 1), 1);
+        for _ in 0..UNANSWERED_MAX {
+            known.ask();
+            assert!(known.find(1).is_some());
+        }
+        known.ask();
         assert!(known.find(1).is_none());
-        known.take(state(8, 1), now);
+        known.take(state(8, 1), known.asked);
         assert_eq!(known.find(2).map(|(server, _)| server.id.0), Some(8));
+    }
+
+    /// What matters is how often it was asked, and an answer counts whenever it is read: a stall of the console itself makes
+    /// nobody vanish.
+    #[test]
+    fn server_whose_answers_come_late_is_not_forgotten() {
+        let mut known = Known::default();
+        known.take(state(7, 1), 1);
+        for _ in 0..3 {
+            for _ in 0..UNANSWERED_MAX {
+                known.ask();
+            }
+            known.take(state(7, 1), 1);
+        }
+        assert!(known.find(1).is_some());
+    }
+
+    #[test]
+    fn answer_from_before_a_command_does_not_undo_its_result() {
+        let mut known = Known::default();
+        let question = known.ask();
+        known.take(state(7, 2), question);
+        let mut paused = known.servers[&ServerId(7)].endpoints[1].1.clone();
+        paused.state = EndpointState::Paused;
+        let asked_before = known.ask();
+        known.set(ServerId(7), &paused);
+        let states = |known: &Known| {
+            let endpoints = &known.servers[&ServerId(7)].endpoints;
+            [0, 1].map(|place: usize| endpoints[place].1.state)
+        };
+        known.take(state(7, 2), asked_before);
+        let (open, paused) = (EndpointState::Open, EndpointState::Paused);
+        assert_eq!(states(&known), [open, paused]);
+        // It is a sign of life all the same, and the next one counts.
+        assert_eq!(known.servers[&ServerId(7)].unanswered, 0);
+        let asked_after = known.ask();
+        known.take(state(7, 2), asked_after);
+        assert_eq!(states(&known), [open, open]);
     }
 
     #[test]
     fn table_of_servers_is_bounded() {
-        let (mut known, now) = (Known::default(), Instant::now());
+        let mut known = Known::default();
         for server in 1..=SERVERS_MAX as u64 + 5 {
-            known.take(state(server, 0), now);
+            known.take(state(server, 0), 1);
         }
         assert_eq!(known.servers.len(), SERVERS_MAX);
-        known.take(state(1, ENDPOINTS_MAX as u32 + 1), now);
+        known.take(state(1, ENDPOINTS_MAX as u32 + 1), 1);
         assert_eq!(known.servers[&ServerId(1)].endpoints.len(), ENDPOINTS_MAX);
     }
 }
