@@ -10,8 +10,11 @@ use echoic_core::event::{Address, ConversationId, Event, Opened, Role};
 use echoic_recorder::{Seen, Watcher};
 use tokio::{select, sync::oneshot, task::JoinHandle, time::sleep};
 
-/// Time after the end of a call for the opening to be recorded.
-const RECORDED_WITHIN: Duration = Duration::from_secs(1);
+/// Time after the end of a call for the opening to be recorded. The search for an address ends with it, so that it may take long.
+const RECORDED_WITHIN: Duration = Duration::from_secs(5);
+
+/// The same for a client without an address. It passes each time, since another client may have connected.
+const RECORDED_WITHIN_OF_MANY: Duration = Duration::from_secs(1);
 
 /// Watches for the opening of a conversation at an endpoint. Made before the call connects.
 pub(super) struct Identify {
@@ -62,7 +65,12 @@ async fn search(
     let mut found = Vec::new();
     let ended = async {
         let _ = ended.await;
-        sleep(RECORDED_WITHIN).await;
+        sleep(if is_unique {
+            RECORDED_WITHIN
+        } else {
+            RECORDED_WITHIN_OF_MANY
+        })
+        .await;
     };
     let mut ended = std::pin::pin!(ended);
     let is_over = |found: &[_]| is_unique && !found.is_empty();
