@@ -43,12 +43,13 @@ impl Console {
     #[track_caller]
     pub(super) fn endpoint(&self, at: SocketAddr) -> Value {
         let url = json!(format!("tcp://{at}"));
-        let find = || {
+        let mut found = None;
+        until("the endpoint is listed", || {
             let listed = self.endpoints();
-            listed.into_iter().find(|one| one["addrs"][0] == url)
-        };
-        until("the endpoint is listed", || find().is_some());
-        find().unwrap()
+            found = listed.into_iter().find(|one| one["addrs"][0] == url);
+            found.is_some()
+        });
+        found.unwrap()
     }
 
     #[track_caller]

@@ -80,7 +80,9 @@ fn server_that_hangs_is_known_by_its_record() {
         state() == (Some("running".into()), Some(0))
     });
     serve.signal(Signal::STOP);
-    assert_eq!(state(), (Some("silent".into()), Some(5)));
+    until("it is silent", || {
+        state() == (Some("silent".into()), Some(5))
+    });
     serve.signal(Signal::CONT);
     until("it answers again", || {
         state() == (Some("running".into()), Some(0))
@@ -106,17 +108,22 @@ fn console_controls_servers_that_record_into_postgresql() {
     let console = Running::start(&home, &console, "console on http://");
     let api = console.console();
     let endpoint = |serve: &Serve| {
-        let listed = api.get("/api/v1/endpoints").json();
-        let listed = listed["endpoints"].as_array().unwrap().clone();
         let address = json!(format!("tcp://{}", serve.at[0]));
-        listed.into_iter().find(|one| one["addrs"][0] == address)
+        let mut found = None;
+        until("the endpoint is listed", || {
+            let listed = api.get("/api/v1/endpoints").json();
+            let mut listed = listed["endpoints"].as_array().unwrap().iter();
+            found = listed.find(|one| one["addrs"][0] == address).cloned();
+            found.is_some()
+        });
+        found.unwrap()
     };
     let mut talks = servers.each_ref().map(|serve| Talk::to(serve.at[0]));
     for talk in &mut talks {
         talk.ask("hello\n", "HELLO\n");
     }
     for serve in &servers {
-        until("the endpoint is listed", || endpoint(serve).is_some());
+        endpoint(serve);
     }
     until("both are recorded", || home.count(&["--store", &url]) == 2);
     // Each conversation is reached at the server that has it.
@@ -132,9 +139,9 @@ fn console_controls_servers_that_record_into_postgresql() {
         let peer = talk.0.local_addr().unwrap();
         talk.expect_reply(format!("to {peer}\n"));
     }
-    let id = endpoint(&servers[1]).unwrap()["id"].clone();
+    let id = endpoint(&servers[1])["id"].clone();
     let path = format!("/api/v1/endpoints/{id}");
     let paused = api.ask("PATCH", &path, Some(&json!({"state": "paused"})));
     assert_eq!(paused.json()["state"], "paused");
-    assert_eq!(endpoint(&servers[0]).unwrap()["state"], "open");
+    assert_eq!(endpoint(&servers[0])["state"], "open");
 }

@@ -1,6 +1,7 @@
 //! Processes that hang: they are connected, and do not answer.
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use super::{
     Tiers,
@@ -23,17 +24,13 @@ fn worker_that_hangs_is_silent_with_exit_code_5_and_comes_back() {
     until("the console knows it", || state() == Some("running".into()));
     tiers.worker.signal(Signal::STOP);
     until("the console tells", || state() == Some("silent".into()));
-    let (lines, code, err) = status(&tiers.home, &["--on", &tiers.on]);
-    let told = line(&lines, worker).unwrap_or_else(|| panic!("{lines:?}"));
-    assert_eq!(
-        (&told["role"], &told["state"]),
-        (&"work".into(), &"silent".into())
-    );
-    assert_eq!(code, Some(5), "{err}");
-    assert!(
-        err.contains("1 process is connected to NATS and did not answer within 1s"),
-        "{err}"
-    );
+    // On a busy machine others may be silent for a second, too.
+    until("status tells", || {
+        let (lines, code, err) = status(&tiers.home, &["--on", &tiers.on]);
+        let why = "1 process is connected to NATS and did not answer within 1s";
+        let is_silent = |it: &Value| it["role"] == "work" && it["state"] == "silent";
+        line(&lines, worker).is_some_and(is_silent) && code == Some(5) && err.contains(why)
+    });
     tiers.worker.signal(Signal::CONT);
     until("it is back", || {
         status(&tiers.home, &["--on", &tiers.on]).1 == Some(0)
