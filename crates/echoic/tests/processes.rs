@@ -102,9 +102,13 @@ fn each_process_is_listed_with_its_role_host_version_and_lag() {
     let tiers = Tiers::start(&nats, "hidden-secret@");
     let pids = tiers.pids();
     let mut lines = Vec::new();
-    until("all are listed", || {
+    let held = json!({"name": "record", "pending": 0, "bytes": 0, "oldest_us": null});
+    until("all are listed, with what the stream holds", || {
         lines = status(&tiers.home, &["--on", &tiers.on]).0;
+        let keeper = line(&lines, tiers.keeper.id());
         pids.iter().all(|pid| line(&lines, *pid).is_some())
+            // On a busy machine JetStream is not always in time.
+            && keeper.is_some_and(|keeper| keeper["stream"] == held)
     });
     assert_eq!(lines.len(), 5, "{lines:?}");
     let roles: Vec<_> = lines.iter().map(|line| &line["role"]).collect();
@@ -135,10 +139,6 @@ fn each_process_is_listed_with_its_role_host_version_and_lag() {
     );
     assert_eq!(worker["runs"], json!({"pending": 0, "in_flight": 0}));
     assert_eq!(keeper["store"], "echoic.db");
-    assert_eq!(
-        keeper["stream"],
-        json!({"name": "record", "pending": 0, "bytes": 0, "oldest_us": null})
-    );
     let url = tiers.console.console().address;
     assert_eq!(console["console"], format!("http://{url}/"));
 
@@ -168,7 +168,8 @@ fn table_has_a_line_for_each_process_and_one_for_the_store() {
     let serve = Serve::start(&["upper=127.0.0.1:0", "--frame", "line", "--on", &on]);
     Talk::to(serve.at[0]).ask("hello\n", "HELLO\n");
     until("it is recorded", || serve.home.count(&[]) == 1);
-    let args = ["status", "--on", &on, "--store", "echoic.db"];
+    // Long enough for an answer on a busy machine.
+    let args = ["status", "--on", &on, "--within=5s", "--store=echoic.db"];
     let shown = running::on_terminal(&serve.home, &args);
     let [head, server, store] = &shown[..] else {
         panic!("{shown:?}");
@@ -283,8 +284,12 @@ fn subject_in_echoic_on_is_ignored_by_all_but_workers() {
         let ran = run(home.echoic(&["status", "--json"]).env(on.0, &on.1), b"");
         (ran.code, String::from_utf8(ran.out).unwrap())
     };
-    until("the server is listed", || list().0 == Some(0));
-    let told = list().1;
+    let mut told = String::new();
+    until("the server is listed", || {
+        let (code, listed) = list();
+        told = listed;
+        code == Some(0)
+    });
     assert!(told.contains(&format!("\"pid\":{},", serve.id())), "{told}");
     let console = home.echoic(&["console", "--console", ":0"]);
     let console = Running::of(console, Some((on.0, &on.1)), "console on http://");
