@@ -266,7 +266,8 @@ async fn resumed_stream_neither_loses_nor_doubles_an_exchange() {
                 peer.write_all(b"word\n").await.unwrap();
                 assert_eq!(peer.read(&mut reply).await.unwrap(), 5);
                 sent += 1;
-                sleep(Duration::from_millis(2)).await;
+                // A hundred a second at most: only a commit or a poll that is a second late has more than a batch lists.
+                sleep(Duration::from_millis(10)).await;
             }
             sent
         });

@@ -110,20 +110,30 @@ mod tests {
         assert!(busy > 20, "{busy} polls in 10 ms: it slept");
     }
 
+    /// Whether the task of this thread waits for the next read.
+    fn is_asleep() -> bool {
+        READS.with(|reads| {
+            let sleeper = reads.sleeper.take();
+            let asleep = sleeper.is_some();
+            reads.sleeper.set(sleeper);
+            asleep
+        })
+    }
+
     #[tokio::test]
     async fn busy_polling_stops_after_its_time() {
         let looking = tokio::spawn(keep_polling(Duration::from_millis(1)));
         yield_now().await;
         for _ in 0..3 {
             note_read();
-            sleep(Duration::from_millis(5)).await;
-            let asleep = READS.with(|reads| {
-                let sleeper = reads.sleeper.take();
-                let asleep = sleeper.is_some();
-                reads.sleeper.set(sleeper);
-                asleep
-            });
-            assert!(asleep, "still polling, or without a waker");
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while !is_asleep() {
+                assert!(
+                    Instant::now() < deadline,
+                    "still polling, or without a waker"
+                );
+                sleep(Duration::from_millis(5)).await;
+            }
         }
         looking.abort();
     }

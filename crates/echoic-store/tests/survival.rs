@@ -523,8 +523,9 @@ fn syncs_when_traffic_pauses(path: &Path) {
     let (mut scenario, begun) = (Scenario::after(0), syncs_of_the_log(path));
     scenario.open(1);
     scenario.lines(1, &["hello"], 1);
-    append(&store, &mut scenario);
+    // The wait begins with the commit, within the append.
     let appended = Instant::now();
+    append(&store, &mut scenario);
     wait_until("never synced", || syncs_of_the_log(path) > begun);
     assert!(
         appended.elapsed() >= Duration::from_millis(450),

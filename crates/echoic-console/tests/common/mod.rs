@@ -352,7 +352,7 @@ impl Site {
         peer.shutdown().await.unwrap();
         peer.read_to_string(&mut replies).await.unwrap();
         let all = before + lines.len() as u64;
-        for _ in 0..500 {
+        for _ in 0..3_000 {
             if self.store.last().await.unwrap().exchange >= all {
                 return replies;
             }
@@ -380,7 +380,7 @@ impl Site {
         key: &str,
         value: &str,
     ) -> serde_json::Value {
-        for _ in 0..500 {
+        for _ in 0..3_000 {
             let reply = self.get(&format!("/api/v1/conversations/{id}")).await;
             let found = reply.json();
             if found[key] == value {
