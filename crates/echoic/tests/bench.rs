@@ -12,7 +12,7 @@ use std::process::{Child, Stdio};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use self::harness::{Home, Lines, Ran, Serve, kill, run, signal, tool, wait_for_end};
+use self::harness::{Home, Lines, Ran, Serve, kill, run, signal, tool, undisturbed, wait_for_end};
 
 /// A misbehaving server in Python.
 struct Peer {
@@ -167,9 +167,8 @@ fn open_and_closed_loop_print_the_documented_json() {
 #[test]
 fn each_stream_fault_is_detected() {
     let seen = |mode: &str, args: &str| {
-        let peer = Peer::start(mode);
         let args = format!("--frame line --expect upper --warmup 0s {args}");
-        let object = peer.bench("", &args, 0);
+        let object = undisturbed(|| Peer::start(mode).bench("", &args, 0));
         adds_up(&object);
         object
     };
@@ -199,11 +198,14 @@ fn each_stream_fault_is_detected() {
     let swapped = seen("swap", "--pipeline 2 -n 100");
     assert_eq!(counts(&swapped, ["ok", "wrong", "lost"]), [0, 100, 0]);
 
-    let dropped = seen("drop", "-n 20 --timeout 300ms");
+    // Far longer than a reply takes, also on a busy machine.
+    let dropped = seen("drop", "-n 20 --timeout 2s");
     assert_eq!(counts(&dropped, ["ok", "wrong", "lost"]), [18, 0, 2]);
     assert_eq!(dropped["failures"]["timed_out"], 2);
     // A timed-out request is in the figures with its value.
-    assert!((299_000.0..302_000.0).contains(&dropped["latency_sent_us"]["max"].as_f64().unwrap()));
+    assert!(
+        (1_999_000.0..2_002_000.0).contains(&dropped["latency_sent_us"]["max"].as_f64().unwrap())
+    );
 
     let doubled = seen("double", "-n 20 --timeout 300ms");
     let [wrong] = counts(&doubled, ["wrong"]);
@@ -254,15 +256,18 @@ fn expression_waits_for_the_end_of_the_line_under_chunk() {
 
 #[test]
 fn datagram_outcomes_are_counted_exactly() {
-    let peer = Peer::start("datagrams");
-    // This many in flight fit into any socket buffer.
-    let args = "-n 1000 -r 2k --pipeline 100 --expect upper --timeout 300ms --drain-timeout 1s --warmup 0s";
-    let mut words = vec!["bench", "--no-floor", "-q", "--template", "{seq} hello"];
-    let endpoint = format!("udp://127.0.0.1:{}", peer.port);
-    words.push(&endpoint);
-    words.extend(args.split(' '));
-    let ran = run(&mut Home::new().echoic(&words), b"");
-    let object = object(&ran, 0);
+    // This many in flight fit into any socket buffer. The peer sends its late replies after 5 s: seconds after the timeout,
+    // and seconds before the end.
+    let args =
+        "-n 1000 -r 2k --pipeline 100 --expect upper --timeout 3s --drain-timeout 10s --warmup 0s";
+    let object = undisturbed(|| {
+        let peer = Peer::start("datagrams");
+        let mut words = vec!["bench", "--no-floor", "-q", "--template", "{seq} hello"];
+        let endpoint = format!("udp://127.0.0.1:{}", peer.port);
+        words.push(&endpoint);
+        words.extend(args.split(' '));
+        object(&run(&mut Home::new().echoic(&words), b""), 0)
+    });
     adds_up(&object);
     assert_eq!(
         counts(&object, ["sent", "ok", "wrong", "late", "lost"]),
@@ -275,9 +280,9 @@ fn datagram_outcomes_are_counted_exactly() {
         [10, 10, 0],
         "{object}"
     );
-    // Every seventh loses one; every thirteenth as many as came in 0.6 s, if any came after it.
+    // Each held one comes after the next, each late one after all that are in time.
     let [reordered, by] = counts(outcomes, ["reordered", "reordered_by"]);
-    assert!((19..=20).contains(&reordered) && by > 1, "{object}");
+    assert!(reordered == 20 && by > 1, "{object}");
     assert_eq!(
         object["verdict"], "server",
         "wrong replies weigh more than lost ones"

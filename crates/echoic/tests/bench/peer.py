@@ -79,7 +79,7 @@ def datagrams(here):
         if case == 11:
             reply = datagram
         if case == 13:
-            threading.Timer(0.6, here.sendto, (reply, peer)).start()
+            threading.Timer(5, here.sendto, (reply, peer)).start()
             continue
         here.sendto(reply, peer)
         if case == 5:

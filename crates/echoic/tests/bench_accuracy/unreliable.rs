@@ -5,6 +5,7 @@ use std::{
     net::{SocketAddr, UdpSocket},
     sync::{Arc, Mutex},
     thread,
+    time::{Duration, Instant},
 };
 
 /// The action for a datagram, by its number.
@@ -35,6 +36,8 @@ pub(crate) struct Did {
     pub(crate) corrupted: u64,
     /// Datagrams sent in total.
     pub(crate) sent: u64,
+    /// The longest time between two datagrams: it, or who sends them, stood still.
+    pub(crate) longest_pause: Duration,
 }
 
 pub(crate) struct Unreliable {
@@ -61,11 +64,15 @@ fn serve(socket: &UdpSocket, script: fn(u64) -> Treatment, did: &Mutex<Did>) {
     let mut held: Vec<(usize, Vec<u8>, SocketAddr)> = Vec::new();
     let mut seen = BTreeSet::new();
     let mut datagram = [0; 2048];
+    let mut before = None;
     while let Ok((length, from)) = socket.recv_from(&mut datagram) {
         let request = &datagram[..length];
         let text = String::from_utf8_lossy(request);
         let number = text.split(':').next().unwrap().parse().unwrap();
         let mut did = did.lock().unwrap();
+        let now = Instant::now();
+        let pause = now.duration_since(before.replace(now).unwrap_or(now));
+        did.longest_pause = did.longest_pause.max(pause);
         let mut count = 0;
         let mut send = |bytes: &[u8], to: SocketAddr| {
             count += 1;

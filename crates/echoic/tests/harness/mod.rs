@@ -12,6 +12,7 @@ mod nats;
 mod peer;
 mod ports;
 mod process;
+mod repeat;
 mod serve;
 mod terminal;
 
@@ -29,6 +30,7 @@ pub(crate) use self::{
     peer::{Load, Loaded, Talk},
     ports::{free_port, raise_open_files, tutorial_ports},
     process::{Lines, Ran, kill, python, run, signal, tool, wait_for_end},
+    repeat::{repeat_while, stood_still, undisturbed},
     serve::{Serve, Stopped},
     terminal::terminal,
 };
