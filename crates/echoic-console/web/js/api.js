@@ -87,6 +87,11 @@ export const api = {
   patch: (path, body, query = {}) => request("PATCH", path, query, body),
 };
 
+/** Whether an answer says that the filter has a mistake. @param {unknown} error @returns {error is ApiError} */
+export function isMistake(error) {
+  return error instanceof ApiError && error.status === 400;
+}
+
 /** Whether a call was given up by the page itself. @param {unknown} error */
 export function isAbort(error) {
   return error instanceof DOMException && error.name === "AbortError";

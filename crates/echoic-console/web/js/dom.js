@@ -53,15 +53,15 @@ export function svg(tag, props = {}, ...children) {
   return node;
 }
 
-/** Removes all children. @param {Element} node */
-export function clear(node) {
-  node.replaceChildren();
-}
-
 /** Replaces the children. @param {Element} node @param {Child[]} children */
 export function fill(node, ...children) {
   node.replaceChildren();
   append(node, ...children);
+}
+
+/** What an error says. @param {unknown} error */
+export function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** Sets the text of a node, if it differs: an unchanged text costs no layout. @param {Node} node @param {string | number} text */
@@ -105,6 +105,11 @@ export function oncePerFrame(fn) {
       fn();
     });
   };
+}
+
+/** Resolves later. @param {number} ms @returns {Promise<void>} */
+export function pause(ms) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** Whether the reader asked for less motion. */

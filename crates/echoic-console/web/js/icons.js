@@ -2,7 +2,7 @@
  * Icons: 16 px strokes in the colour of the text. A word stands beside each, so all are hidden from screen readers.
  * @module
  */
-import { svg } from "./dom.js";
+import { fill, messageOf, svg } from "./dom.js";
 
 /** Paths of each icon; a circle is `[cx, cy, r]`, a rectangle `[x, y, width, height]`. @type {Record<string, (string | number[])[]>} */
 const SHAPES = {
@@ -75,6 +75,12 @@ export function icon(name, kind = "") {
   const copy = /** @type {SVGElement} */ (model.cloneNode(true));
   if (kind) copy.setAttribute("class", `i ${kind}`);
   return copy;
+}
+
+/** Shows what went wrong. @param {HTMLElement} node @param {unknown} error */
+export function showError(node, error) {
+  fill(node, icon("alert"), messageOf(error));
+  node.hidden = false;
 }
 
 /** Replaces each `<i data-icon="…">` below `root`: how index.html names icons. @param {ParentNode} root */

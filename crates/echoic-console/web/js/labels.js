@@ -5,7 +5,7 @@
 import { api } from "./api.js";
 import { el, fill } from "./dom.js";
 import { counted } from "./format.js";
-import { icon } from "./icons.js";
+import { icon, showError } from "./icons.js";
 
 /** Tags proposed. */
 const PROPOSED = 12;
@@ -36,8 +36,7 @@ export async function editTags({ title, tags, apply }) {
       if (add.length + remove.length > 0) await apply(add, remove);
       dialog.close();
     } catch (error) {
-      fill(mistake, icon("alert"), error instanceof Error ? error.message : String(error));
-      mistake.hidden = false;
+      showError(mistake, error);
       field.focus();
     }
   };

@@ -4,7 +4,7 @@
  */
 import { api, isAbort } from "./api.js";
 import { copyButton } from "./copy.js";
-import { byId, el, fill, setText } from "./dom.js";
+import { byId, el, fill, messageOf, setText } from "./dom.js";
 import { icon } from "./icons.js";
 import { register } from "./keys.js";
 import { Answer } from "./send/answer.js";
@@ -74,7 +74,7 @@ class Drawer {
     try {
       this.last = { body: this.form.body(), where: this.form.toWords };
     } catch (error) {
-      this.answer.failed(error instanceof Error ? error.message : String(error));
+      this.answer.failed(messageOf(error));
       return;
     }
     await this.again();
@@ -89,7 +89,7 @@ class Drawer {
     try {
       this.answer.show(await api.post("/send", last.body));
     } catch (error) {
-      if (!isAbort(error)) this.answer.failed(error instanceof Error ? error.message : String(error));
+      if (!isAbort(error)) this.answer.failed(messageOf(error));
     } finally {
       this.#busy(false);
     }

@@ -3,7 +3,7 @@
  * @module
  */
 import { api, neededSecret, whenLocked } from "./api.js";
-import { el, fill } from "./dom.js";
+import { el, fill, messageOf } from "./dom.js";
 
 /** @typedef {import("./api.js").Secret} Secret */
 
@@ -78,7 +78,7 @@ function loginForm(field, why, secret, { head, button }) {
       await login(secret(field.value));
       location.reload();
     } catch (error) {
-      fill(mistake, error instanceof Error ? error.message : String(error));
+      fill(mistake, messageOf(error));
       field.setAttribute("aria-invalid", "true");
       field.select();
       field.focus();

@@ -3,9 +3,9 @@
  * @module
  */
 import { api } from "../api.js";
-import { el, fill, setText } from "../dom.js";
+import { el, setText } from "../dom.js";
 import { isDatagram } from "../format.js";
-import { icon } from "../icons.js";
+import { icon, showError } from "../icons.js";
 
 /** @typedef {import("../types.js").Conversation} Conversation */
 
@@ -76,8 +76,7 @@ export class Composer {
       await act();
       return true;
     } catch (error) {
-      fill(this.error, icon("alert"), error instanceof Error ? error.message : String(error));
-      this.error.hidden = false;
+      showError(this.error, error);
       return false;
     }
   }

@@ -2,7 +2,7 @@
  * The bytes under the cursor: those selected, or the one at the caret, marked in every view of their message.
  * @module
  */
-import { clear, el, fill } from "../dom.js";
+import { el, fill } from "../dom.js";
 import { count } from "../format.js";
 import { boxOf } from "./box.js";
 import { inspect } from "./inspect.js";
@@ -62,7 +62,7 @@ export class Inspector {
   reset() {
     this.box = null;
     this.hint.hidden = false;
-    clear(this.rows);
+    fill(this.rows);
     unmark();
   }
 

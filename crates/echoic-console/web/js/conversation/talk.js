@@ -6,7 +6,7 @@
  * filter the chunks follow one another.
  * @module
  */
-import { append, clear, el, oncePerFrame } from "../dom.js";
+import { append, el, fill, oncePerFrame } from "../dom.js";
 import { Pair, eventLine } from "./pair.js";
 import { markWords } from "./words.js";
 
@@ -29,7 +29,7 @@ import { markWords } from "./words.js";
  * @property {boolean} filtered @property {string} role
  * @property {() => Shown} shown how messages are shown
  * @property {() => void} changed called after messages were loaded
- * @property {(error: unknown) => void} failed
+ * @property {(error: unknown, again: () => void) => void} failed with the way to try again
  */
 
 /** Messages of a chunk: few, so that drawing one does not delay a frame. */
@@ -249,7 +249,10 @@ export class Talk {
     } catch (error) {
       // What could not be loaded is not asked for again in every frame.
       chunk.full = true;
-      if (!this.gone) failed(error);
+      if (!this.gone) failed(error, () => {
+        chunk.full = false;
+        this.update();
+      });
     }
     this.update();
   }
@@ -260,7 +263,7 @@ export class Talk {
     const before = this.chunks[this.chunks.indexOf(chunk) - 1];
     let previous = chunk.lastN > 0 ? chunk.lastT : (earlier?.t_us ?? (before && before.upTo > 0 ? before.lastT : Number.NaN));
     const shown = this.options.shown();
-    if (chunk.lastN === 0) clear(chunk.node);
+    if (chunk.lastN === 0) fill(chunk.node);
     for (const exchange of answer.exchanges) {
       if (exchange.n < start || exchange.n >= chunk.to) continue;
       const pair = new Pair(exchange, Number.isNaN(previous) ? shown.start : previous, shown);
@@ -277,7 +280,7 @@ export class Talk {
     // Numbers may be missing: what follows the chunk shows that it has no more.
     const beyond = answer.exchanges.some(({ n }) => n >= chunk.to) || (!this.options.filtered && this.total >= chunk.to && answer.next !== null);
     chunk.full = chunk.count >= CHUNK || chunk.count === 0 || beyond;
-    if (chunk.lastN === 0) clear(chunk.node);
+    if (chunk.lastN === 0) fill(chunk.node);
     chunk.height = 0;
   }
 
@@ -417,7 +420,7 @@ function newChunk(from, to) {
 /** Drops what a chunk has loaded; its height stays. @param {Chunk} chunk */
 function forget(chunk) {
   chunk.node.remove();
-  clear(chunk.node);
+  fill(chunk.node);
   chunk.pairs = [];
   chunk.lastN = 0;
   chunk.full = false;

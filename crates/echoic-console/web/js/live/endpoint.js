@@ -3,7 +3,7 @@
  * @module
  */
 import { api } from "../api.js";
-import { el, fill, setText } from "../dom.js";
+import { el, fill, messageOf, setText } from "../dom.js";
 import { bare, count, duration, isDatagram, size, sizeRate } from "../format.js";
 import { icon } from "../icons.js";
 import { href } from "../router.js";
@@ -256,7 +256,7 @@ export class EndpointView {
     try {
       this.set(await api.patch(`/endpoints/${this.endpoint.id}`, { state }));
     } catch (error) {
-      fill(this.facts, el("span", { class: "out bad", role: "alert" }, icon("alert"), error instanceof Error ? error.message : String(error)));
+      fill(this.facts, el("span", { class: "out bad", role: "alert" }, icon("alert"), messageOf(error)));
       this.drawn = "";
     }
     if (had) this.controls.querySelector("button")?.focus();

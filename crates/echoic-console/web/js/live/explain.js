@@ -3,7 +3,7 @@
  * @module
  */
 import { api } from "../api.js";
-import { el, fill } from "../dom.js";
+import { el, fill, messageOf } from "../dom.js";
 import { clock } from "../format.js";
 import { icon } from "../icons.js";
 import { href } from "../router.js";
@@ -22,7 +22,7 @@ export class Explain {
       await api.post("/explain", {});
       this.#banner("warn", "explain", "Explain is on.", "The next conversation that opens shows its socket calls.");
     } catch (error) {
-      this.#banner("bad", "alert", "Explain is not on.", error instanceof Error ? error.message : String(error));
+      this.#banner("bad", "alert", "Explain is not on.", messageOf(error));
     }
   }
 

@@ -2,7 +2,7 @@
  * The figures of the charts as tables, and as a file.
  * @module
  */
-import { clear, el } from "../dom.js";
+import { el, fill } from "../dom.js";
 import { clock, count, dateTime, duration } from "../format.js";
 
 /**
@@ -33,7 +33,7 @@ export function showTable(place, heads, rows) {
   const head = el("tr", {}, ...heads.map((text) => el("th", { scope: "col" }, text)));
   const body = rows.map(([first = "", ...cells]) => el("tr", {}, el("th", { scope: "row" }, first), ...cells.map((text) => el("td", {}, text))));
   const { scrollTop } = place;
-  clear(place);
+  fill(place);
   place.append(el("table", { class: "data" }, el("thead", {}, head), el("tbody", {}, ...body)));
   place.scrollTop = scrollTop;
 }

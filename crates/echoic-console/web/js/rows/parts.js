@@ -2,7 +2,7 @@
  * What a list shows beside its rows: the bar of new rows, gaps, and flashes.
  * @module
  */
-import { clear, el } from "../dom.js";
+import { el, fill } from "../dom.js";
 import { counted } from "../format.js";
 import { icon } from "../icons.js";
 
@@ -42,7 +42,7 @@ export class NewBar {
     this.node.hidden = n === 0;
     if (n === this.shown) return;
     this.shown = n;
-    clear(this.button);
+    fill(this.button);
     this.button.append(icon("up"), `${n.toLocaleString("en")} new`, el("kbd", {}, "G"));
   }
 }

@@ -4,7 +4,7 @@
  */
 import { isAbort } from "../api.js";
 import { copyButton } from "../copy.js";
-import { el, fill } from "../dom.js";
+import { el, fill, messageOf } from "../dom.js";
 import { bare, count, counted, dateTime, durationParts, isDatagram, size, storeOption } from "../format.js";
 import { toggleHelp } from "../help.js";
 import { icon } from "../icons.js";
@@ -130,7 +130,7 @@ export function mount(frame) {
       const info = await frame.refreshInfo();
       if (!gone) show(place, info);
     } catch (error) {
-      if (!gone && !isAbort(error)) fill(place, el("p", { class: "await", role: "status" }, error instanceof Error ? error.message : String(error)));
+      if (!gone && !isAbort(error)) fill(place, el("p", { class: "await", role: "status" }, messageOf(error)));
     }
   };
   void load();

@@ -2,7 +2,7 @@
  * Conversation: requests beside their replies, to the byte; how it was cut, and why it ended.
  * @module
  */
-import { api, ApiError, isAbort, url } from "../api.js";
+import { api, ApiError, isAbort, isMistake, url } from "../api.js";
 import { Composer } from "../conversation/composer.js";
 import { copyMenu } from "../conversation/copying.js";
 import { beginLines, endLines } from "../conversation/ends.js";
@@ -11,10 +11,10 @@ import { choose, conversationParts, MODES, pick, TIMES } from "../conversation/p
 import { Note } from "../conversation/note.js";
 import { Talk } from "../conversation/talk.js";
 import { showTls } from "../conversation/tls.js";
-import { append, clear, el, fill, setText } from "../dom.js";
+import { append, el, fill, pause, setText } from "../dom.js";
 import { Filter } from "../filter.js";
 import { bare, clock, count, counted, isDatagram, shellQuote, storeOption, wordLook } from "../format.js";
-import { icon } from "../icons.js";
+import { icon, showError } from "../icons.js";
 import { register } from "../keys.js";
 import { editTags, labelConversations } from "../labels.js";
 import { Menu } from "../menu.js";
@@ -76,7 +76,7 @@ class ConversationScreen {
     this.filter = new Filter(this.parts.find, { id: "find", label: words, placeholder: words }, (text) => setParams({ find: text }));
     this.#build();
     this.ways = this.#subscribe();
-    void this.#load(Number(route.params.get("at")) || 0);
+    this.ready = this.#load(Number(route.params.get("at")) || 0);
   }
 
   #build() {
@@ -114,6 +114,11 @@ class ConversationScreen {
       }),
       stream.subscribe("gap", () => void this.#ask()),
       stream.subscribe("resume", () => void this.#ask()),
+      // Of what was missed, the stream tells the exchanges only.
+      stream.subscribe("hello", () => {
+        void this.#ask();
+        if (this.conversation) void this.#loadCalls();
+      }),
       register(
         { keys: "]", does: "Next message", group: keys, run: () => void this.#step(1) },
         { keys: "[", does: "Message before", group: keys, run: () => void this.#step(-1) },
@@ -143,7 +148,7 @@ class ConversationScreen {
       await this.#loadTalk(at);
     } catch (error) {
       if (error instanceof ApiError && error.status === 404) this.#tellMissing();
-      else if (!isAbort(error)) this.#fail(error);
+      else this.#fail(error, () => (this.ready = this.#load(at)));
       return;
     }
     void this.#loadCalls();
@@ -162,7 +167,7 @@ class ConversationScreen {
       load: (from, limit) => api.get(`/conversations/${this.id}/messages`, { from, limit, q, preview: PREVIEW }),
       shown: () => this.#shown(),
       changed: () => this.#showEnds(),
-      failed: (error) => this.#fail(error),
+      failed: (error, again) => this.#fail(error, again),
     });
     this.talk = talk;
     fill(this.parts.list, this.parts.begin, talk.above, talk.body, talk.below, this.parts.end);
@@ -173,8 +178,8 @@ class ConversationScreen {
       this.filter.ok();
     } catch (error) {
       if (this.talk !== talk || isAbort(error)) return;
-      if (q !== "" && error instanceof ApiError && error.status === 400) this.filter.wrong(error);
-      else this.#fail(error);
+      if (q !== "" && isMistake(error)) this.filter.wrong(error);
+      else this.#fail(error, () => this.talk === talk && this.#loadTalk(at));
     }
   }
 
@@ -212,6 +217,8 @@ class ConversationScreen {
     while (this.asked > 0 && !this.gone) {
       this.asked = 0;
       try {
+        await this.ready;
+        if (!this.conversation) break;
         const known = this.talk?.total ?? 0;
         const conversation = /** @type {Conversation} */ (await api.get(`/conversations/${this.id}`));
         if (this.gone) return;
@@ -226,9 +233,9 @@ class ConversationScreen {
       } catch (error) {
         // It may have been the last event: without another try the screen would stay as it is. A stream that comes back asks too.
         if (!(error instanceof ApiError && error.status === 404) && stream.state.state === "live") this.asked++;
-        await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN));
+        await pause(ASK_AGAIN);
       }
-      await new Promise((resolve) => setTimeout(resolve, ASK_EVERY));
+      await pause(ASK_EVERY);
     }
     this.asking = false;
     if (!this.gone && this.conversation?.state === "ended") void this.#countTurns();
@@ -263,6 +270,7 @@ class ConversationScreen {
   #showEnds() {
     const { conversation, talk } = this;
     if (!conversation || !talk || this.gone) return;
+    this.parts.problem.hidden = true;
     const shown = this.#shown();
     fill(this.parts.begin, ...beginLines(conversation, shown));
     const filtered = this.find !== "";
@@ -326,11 +334,12 @@ class ConversationScreen {
       el("p", { class: "await", role: "status" }, el("span", {}, `c${this.id} is not in the record: it was removed, or there has been none with this number.`), link));
   }
 
-  /** @param {unknown} error */
-  #fail(error) {
-    fill(this.parts.problem, icon("alert"), error instanceof Error ? error.message : String(error));
-    this.parts.problem.hidden = false;
-    if (!this.conversation) clear(this.parts.list);
+  /** Says what went wrong, and tries again later. @param {unknown} error @param {() => unknown} again */
+  #fail(error, again) {
+    if (this.gone) return;
+    setTimeout(() => !this.gone && again(), ASK_AGAIN);
+    showError(this.parts.problem, error);
+    if (!this.conversation) fill(this.parts.list);
   }
 
   // ---- what the reader does
@@ -422,7 +431,7 @@ class ConversationScreen {
   }
 
   #escape() {
-    if (document.querySelector("dialog[open]")) return false;
+    if (document.querySelector("dialog[open], .drawer:not([hidden])")) return false;
     go(this.#listAddress());
     return true;
   }
