@@ -63,6 +63,11 @@ export class Clients {
     client.rate = 0;
   }
 
+  /** Forgets those that are open no more. @param {number[]} ids @param {Set<number>} open */
+  keep(ids, open) {
+    for (const id of ids) if (!open.has(id) && this.all.get(id)?.endedAt === 0) this.all.delete(id);
+  }
+
   /** Takes the figures of a second. @param {{conv: number, peer: string, exchanges: number, state: string}[]} busiest @param {number} open @param {number} exchanges */
   tick(busiest, open, exchanges) {
     for (const client of this.all.values()) client.rate = 0;

@@ -27,9 +27,12 @@ function head(title, small, kind) {
 }
 
 export class Tiers {
-  /** @param {() => void} served called when servers came or went */
+  /** @param {() => void} served called when servers came or went, or events were left out */
   constructor(served) {
     this.hosts = new Hosts(() => this.#showHosts(), served);
+    this.served = served;
+    /** Endpoints of the last tick that have no view. */
+    this.strange = "";
     this.smalls = { processing: el("small", {}), storage: el("small", {}) };
     this.section = el("section", { class: "tiers", id: "tiers", "aria-label": "The three tiers" });
     this.words = el("span", {});
@@ -50,16 +53,23 @@ export class Tiers {
     this.hosts.destroy();
   }
 
-  /** Draws all from a fresh answer of `/info`. @param {Info} info */
+  /** Draws a fresh answer of `/info`. What was there before stays: its calls may be lit, and its buttons pressed. @param {Info} info */
   set(info) {
+    const same = this.info?.instance === info.instance;
+    const before = same ? this.views : new Map();
     this.info = info;
     this.any ||= info.store.exchanges > 0;
-    this.views.clear();
-    this.canControl = info.features.control && !info.readonly;
-    for (const endpoint of info.endpoints) this.views.set(keyOf(endpoint.id, endpoint.ep), new EndpointView(endpoint, this.canControl));
-    this.store = new StoreCard(info);
+    const canControl = info.features.control && !info.readonly;
+    this.views = new Map(info.endpoints.map((endpoint) => {
+      const key = keyOf(endpoint.id, endpoint.ep);
+      const view = before.get(key) ?? new EndpointView(endpoint, canControl);
+      view.set(endpoint);
+      return [key, view];
+    }));
+    if (!same) this.store = new StoreCard(info);
     this.hosts.set(info);
-    this.#arrange();
+    if (same && [...before.keys()].join() === [...this.views.keys()].join()) this.#showHosts();
+    else this.#arrange();
     void this.#askMinute();
     void this.#askOpen();
   }
@@ -122,7 +132,8 @@ export class Tiers {
   }
 
   /** @param {import("../types.js").Conversations} event */
-  conversations({ opened, half, ended }) {
+  conversations({ opened, half, ended, more }) {
+    if (more > 0) this.served();
     for (const { conv, peer, ep, svc, proto, role } of opened) {
       if (role !== "client") this.#viewOf({ ep, svc, proto })?.opened(conv, peer);
     }
@@ -143,6 +154,10 @@ export class Tiers {
     for (const second of tick.endpoints) {
       if (second.id === null) this.#viewOf(second);
     }
+    // A server that the console has forgotten comes back under other ids. Asked once for the same ones.
+    const strange = this.info ? tick.endpoints.map(({ id, ep }) => (id === null || this.views.has(keyOf(id, ep)) ? "" : id)).join("") : "";
+    if (strange !== this.strange && strange) this.served();
+    this.strange = strange;
     for (const view of this.views.values()) {
       const { id, ep, svc } = view.endpoint;
       const second = tick.endpoints.find((e) => (e.id ? e.id === id : e.ep === ep && e.svc === svc));
@@ -193,7 +208,11 @@ export class Tiers {
   /** Clients that were connected before the page was opened. */
   async #askOpen() {
     try {
-      const { conversations } = await api.get("/conversations", { q: "is:open", limit: 100 });
+      const known = [...this.views.values()].map(({ clients }) => ({ clients, ids: [...clients.all.keys()] }));
+      const { conversations, next } = await api.get("/conversations", { q: "is:open", limit: 100 });
+      const open = new Set(conversations.map((/** @type {import("../types.js").Conversation} */ { conv }) => conv));
+      // Those whose end was not told.
+      if (next === null) for (const { clients, ids } of known) clients.keep(ids, open);
       for (const { conv, peer, ep, svc, proto, role, state } of conversations) {
         if (role !== "client") this.#viewOf({ ep, svc, proto })?.clients.set(conv, peer, state);
       }

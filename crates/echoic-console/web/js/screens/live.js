@@ -2,8 +2,8 @@
  * Live: the three tiers at work, and the exchanges as they happen.
  * @module
  */
-import { ApiError, isAbort } from "../api.js";
-import { append, el, fill, setText } from "../dom.js";
+import { isAbort, isMistake } from "../api.js";
+import { append, el, fill, messageOf, pause, setText } from "../dom.js";
 import { count, counted, shellQuote, storeOption } from "../format.js";
 import { icon } from "../icons.js";
 import { register } from "../keys.js";
@@ -35,8 +35,10 @@ const QUIET = 400;
 const SLOW = 150;
 /** More missing rows than this become a gap. */
 const MISSED = 300;
-/** Gaps in the events reload the tiers at most so often, in ms. */
+/** The tiers are loaded again at most so often, in ms. */
 const TIERS_EVERY = 5000;
+/** Pause before a call that failed is made again, in ms. */
+const AGAIN = 1000;
 /** Bytes of each message that a row needs. */
 const PREVIEW = 256;
 
@@ -54,9 +56,12 @@ class Live {
     this.gone = false;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.quiet = undefined;
-    /** Whether the list is shown, and whether it is being loaded. */
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.again = undefined;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.reloading = undefined;
+    /** Whether the list is shown. */
     this.loaded = false;
-    this.loading = false;
     /** @type {Pages<Exchange> | null} */
     this.pages = null;
     /** @type {string | undefined} */
@@ -130,10 +135,10 @@ class Live {
   async #load(q) {
     this.q = q;
     this.pages?.stop();
+    clearTimeout(this.again);
     const pages = /** @type {Pages<Exchange>} */ (new Pages("/exchanges", "exchanges", { q, preview: PREVIEW }, (progress) => this.#progress(progress)));
     this.pages = pages;
     this.loaded = false;
-    this.loading = true;
     const slow = setTimeout(() => this.#progress({ found: 0, left: null, searching: true }), SLOW);
     try {
       await this.rows.show(pages);
@@ -142,14 +147,17 @@ class Live {
       this.loaded = true;
       this.frame.filter.ok();
       this.#showEmpty();
+      if (this.askAgain) void this.#ask();
     } catch (error) {
       if (this.pages !== pages || isAbort(error)) return;
       this.#progress({ found: 0, left: null, searching: false });
       this.pages = null;
-      if (error instanceof ApiError && error.status === 400) this.frame.filter.wrong(error);
-      else this.#fail(error);
+      if (isMistake(error)) this.frame.filter.wrong(error);
+      else {
+        this.#fail(error);
+        this.again = setTimeout(() => void this.#load(this.q), AGAIN);
+      }
     } finally {
-      if (this.pages === pages || this.pages === null) this.loading = false;
       clearTimeout(slow);
     }
   }
@@ -161,24 +169,24 @@ class Live {
       this.explain.button.hidden = !info.features.control || info.readonly;
       this.#showEmpty();
     } catch (error) {
-      if (!isAbort(error)) this.#fail(error);
+      if (this.gone) return;
+      if (!this.tiers.store) this.#fail(error);
+      this.#reloadTiers(AGAIN);
     }
   }
 
-  /** Loads the tiers again after a gap: at once, or when the time since the last gap is over. */
-  #reloadTiers() {
-    if (this.reloading !== undefined) return;
-    const wait = Math.max(0, (this.reloaded ?? 0) + TIERS_EVERY - Date.now());
-    this.reloading = setTimeout(() => {
+  /** Loads the tiers again: at once, or when the time since the last time is over. @param {number} [wait] the least, in ms */
+  #reloadTiers(wait = 0) {
+    this.reloading ??= setTimeout(() => {
       this.reloading = undefined;
       this.reloaded = Date.now();
       void this.#loadTiers();
-    }, wait);
+    }, Math.max(wait, (this.reloaded ?? 0) + TIERS_EVERY - Date.now()));
   }
 
   /** @param {unknown} error */
   #fail(error) {
-    setText(this.nothing, error instanceof Error ? error.message : String(error));
+    setText(this.nothing, messageOf(error));
     this.nothing.hidden = false;
   }
 
@@ -247,47 +255,46 @@ class Live {
   /** @param {import("../types.js").Hello} hello */
   #hello(hello) {
     // A stream that begins at 0 though rows are known is of another record.
-    const replaced = hello.seq === 0 && this.rows.newestKey() > 0;
-    if (this.instance !== undefined && (replaced || this.instance !== hello.instance)) {
-      void this.#loadTiers();
+    const newest = this.rows.newestKey();
+    const replaced = hello.seq === 0 && newest > 0;
+    if (this.instance !== undefined) {
+      // The ends of conversations are not told again.
+      this.#reloadTiers();
       // The stream goes on after the last exchange received, unless these are the ids of another record.
-      const other = hello.seq < this.rows.newestKey() || this.frame.info()?.store.kind === "memory";
-      if (other) void this.#load(this.q);
-      else if (this.q !== "") void this.#ask();
+      const other = hello.seq < newest || this.frame.info()?.store.kind === "memory";
+      if (replaced || (this.instance !== hello.instance && other)) void this.#load(this.q);
     }
     this.instance = hello.instance;
-    if (!this.loaded && !this.loading) void this.#load(this.q);
-    if (!this.tiers.store) void this.#loadTiers();
+    void this.#ask();
   }
 
   /** After a pause: what came meanwhile. */
   #catchUp() {
-    void this.#loadTiers();
+    this.#reloadTiers();
     void this.#ask();
   }
 
-  /** Asks for rows newer than those known; calls while one is under way become one more. */
+  /** Asks for rows newer than those known; calls while one is under way, or the list is being loaded, become one more. */
   async #ask() {
-    if (this.asking) {
-      this.askAgain = true;
-      return;
-    }
+    this.askAgain = true;
     const { pages } = this;
-    if (!pages) return;
+    if (this.asking || !this.loaded || !pages || stream.paused) return;
     this.asking = true;
     this.askAgain = false;
+    let wait = ASK_EVERY;
     try {
       const newest = this.rows.newestKey();
       const page = await pages.newer(newest);
-      if (this.pages === pages && newest === this.rows.newestKey()) {
+      if (this.pages === pages && newest === this.rows.newestKey() && !stream.paused) {
         this.rows.push(page.rows);
         this.askAgain ||= !page.end && page.rows.length > 0;
         this.#showEmpty();
-      }
-    } catch {
-      // The next event asks again.
+      } else this.askAgain = true;
+    } catch (error) {
+      this.askAgain = true;
+      if (!isAbort(error)) wait = AGAIN;
     }
-    await new Promise((resolve) => setTimeout(resolve, ASK_EVERY));
+    await pause(wait);
     this.asking = false;
     if (this.askAgain && !this.gone) void this.#ask();
   }
@@ -313,8 +320,7 @@ class Live {
 
   unmount() {
     this.gone = true;
-    clearTimeout(this.quiet);
-    clearTimeout(this.reloading);
+    for (const timer of [this.quiet, this.again, this.reloading]) clearTimeout(timer);
     for (const leave of this.ways) leave();
     this.pages?.stop();
     this.tiers.destroy();
