@@ -2,16 +2,16 @@
  * Conversations: find one among many.
  * @module
  */
-import { ApiError, isAbort } from "../api.js";
+import { isAbort, isMistake } from "../api.js";
 import { Marked } from "../conversations/marked.js";
 import { Minimap } from "../conversations/minimap.js";
 import { conversationsParts } from "../conversations/parts.js";
 import { ConversationRow } from "../conversations/row.js";
 import { ConversationSource } from "../conversations/source.js";
 import { Tabs } from "../conversations/tabs.js";
-import { append, el, fill, setText } from "../dom.js";
+import { append, el, fill, pause, setText } from "../dom.js";
 import { count, counted, shellQuote, storeOption } from "../format.js";
-import { icon } from "../icons.js";
+import { icon, showError } from "../icons.js";
 import { register } from "../keys.js";
 import { awaitLine, helloCard } from "../live/hello.js";
 import { current, go, href, setParams } from "../router.js";
@@ -33,6 +33,8 @@ const ASKED_MOST = 100;
 const QUIET = 10_000;
 /** A search that takes longer is told, in ms. */
 const SLOW = 150;
+/** Pause before a call that failed is made again, in ms. */
+const AGAIN = 1000;
 /** Durations of open conversations are drawn, and their bytes asked for, so often, in ms. */
 const TICK = 1000;
 /** Screen readers get a line at most so often, in ms. */
@@ -102,6 +104,8 @@ class ConversationsScreen {
       stream.subscribe("hello", (/** @type {import("../types.js").Hello} */ { seq }) => {
         // A stream that begins at 0 though rows are known is of another record.
         if (seq === 0 && (this.rows?.newestKey() ?? 0) > 0) void this.#load();
+        // Of what was missed, the stream tells the exchanges only.
+        else if (!stream.paused) void this.#catchUp();
       }),
       stream.subscribe("resume", () => void this.#catchUp()),
       stream.subscribe("labels", (/** @type {{conversation: number | null}} */ { conversation }) => {
@@ -154,7 +158,8 @@ class ConversationsScreen {
     const slow = setTimeout(() => this.source === source && this.#progress(true, 0), SLOW);
     void this.map.load(q);
     try {
-      await rows.show(source);
+      this.ready = rows.show(source);
+      await this.ready;
       if (this.source !== source) return;
       this.frame.filter.ok();
       if (left && left.q === q && left.oldestFirst === this.oldestFirst) await rows.goTo(left.key);
@@ -165,8 +170,11 @@ class ConversationsScreen {
     } catch (error) {
       if (this.source !== source || isAbort(error)) return;
       this.#progress(false, 0);
-      if (error instanceof ApiError && error.status === 400) this.frame.filter.wrong(error);
-      else this.#fail(error);
+      if (isMistake(error)) this.frame.filter.wrong(error);
+      else {
+        this.#fail(error);
+        setTimeout(() => this.source === source && !this.gone && void this.#load(), AGAIN);
+      }
     } finally {
       clearTimeout(slow);
     }
@@ -261,9 +269,12 @@ class ConversationsScreen {
 
   /** Shows a conversation as it is now, if it is in the list. @param {Conversation} conversation */
   #take(conversation) {
-    this.rows?.update(this.#key(conversation.conv), (row) => Object.assign(row, conversation));
-    const marked = this.marked.all.get(conversation.conv);
-    if (marked) Object.assign(marked, conversation);
+    const { conv, tags, note, state } = conversation;
+    // An answer that left the server before the end does not open it again.
+    const change = (/** @type {Conversation} */ row) => Object.assign(row, row.state === "ended" && state !== "ended" ? { tags, note } : conversation);
+    this.rows?.update(this.#key(conv), change);
+    const marked = this.marked.all.get(conv);
+    if (marked) change(marked);
   }
 
   /** Adds conversations that opened. @param {Conversation[]} conversations */
@@ -295,10 +306,10 @@ class ConversationsScreen {
           for (const conversation of found) this.#take(conversation);
           if (!this.oldestFirst) this.#push(found.filter(({ conv }) => !this.#find(conv)));
         }
-      } catch {
-        // The next event asks again.
+      } catch (error) {
+        if (!isMistake(error)) for (const id of ids) this.candidates.add(id);
       }
-      await new Promise((resolve) => setTimeout(resolve, ASK_EVERY));
+      await pause(ASK_EVERY);
     }
     this.asking = false;
   }
@@ -307,13 +318,14 @@ class ConversationsScreen {
   async #catchUp() {
     const { rows, source } = this;
     if (!rows || !source) return;
-    this.#ask(rows.inView().filter(({ state }) => state !== "ended").map(({ conv }) => conv));
-    if (this.oldestFirst) return;
     try {
+      await this.ready;
+      this.#ask(rows.inView().filter(({ state }) => state !== "ended").map(({ conv }) => conv));
+      if (this.oldestFirst) return;
       const page = await source.newer(rows.newestKey());
       if (this.source === source) this.#push(page.rows);
-    } catch {
-      // The next event asks again.
+    } catch (error) {
+      if (!isMistake(error)) setTimeout(() => this.source === source && !this.gone && void this.#catchUp(), AGAIN);
     }
   }
 
@@ -348,7 +360,9 @@ class ConversationsScreen {
     setText(found, stopped ? `Stopped: ${count(n)} found, ${count(left)} not searched` : n === 0 ? "Searching, nothing so far" : `${count(n)} so far, still searching`);
     found.hidden = !searching && !stopped;
     stop.hidden = found.hidden;
-    fill(stop, icon(stopped ? "play" : "x"), el("span", { class: "lbl" }, stopped ? "Go on" : "Stop"));
+    const word = stopped ? "Go on" : "Stop";
+    // The same is not drawn again: a press on it would be lost.
+    if (stop.textContent !== word) fill(stop, icon(stopped ? "play" : "x"), el("span", { class: "lbl" }, word));
     const all = this.frame.info()?.store.conversations ?? 0;
     meter.hidden = !searching || left === 0 || all === 0;
     meter.value = all > 0 ? Math.max(0, Math.min(100, 100 - (left / all) * 100)) : 0;
@@ -422,9 +436,7 @@ class ConversationsScreen {
 
   /** @param {unknown} error */
   #fail(error) {
-    const { nothing } = this.parts;
-    fill(nothing, icon("alert"), error instanceof Error ? error.message : String(error));
-    nothing.hidden = false;
+    showError(this.parts.nothing, error);
   }
 
   // ---- what the reader does
