@@ -2,9 +2,9 @@
  * Numbers: how much, how fast, and what was not answered.
  * @module
  */
-import { ApiError, api, isAbort, url } from "../api.js";
+import { api, ApiError, isAbort, isMistake, url } from "../api.js";
 import { copyButton } from "../copy.js";
-import { append, el, fill, setText, svg } from "../dom.js";
+import { append, el, fill, messageOf, setText, svg } from "../dom.js";
 import { shellQuote, storeOption } from "../format.js";
 import { icon } from "../icons.js";
 import { Chart } from "../numbers/chart.js";
@@ -56,6 +56,8 @@ class Numbers {
     this.frame = frame;
     this.route = route;
     this.calls = new AbortController();
+    /** Whether the reader asked for the load under way. */
+    this.asked = false;
     this.gone = false;
     /** Difference of the server's clock to ours, in seconds. */
     this.skew = 0;
@@ -83,7 +85,9 @@ class Numbers {
     this.resize = new ResizeObserver(() => this.#soon(SETTLE));
     this.width = 0;
     this.resize.observe(this.grid);
-    this.ways = [stream.subscribe("resume", () => this.#soon(0)), stream.subscribe("hello", () => this.#soon(0)), stream.subscribe("prune", () => this.#soon(0))];
+    this.ways = ["resume", "hello", "prune"].map((topic) => stream.subscribe(topic, () => this.#soon(0)));
+    // Figures that are on their way would still change.
+    this.ways.push(stream.subscribe("pause", () => this.stats && !this.asked && this.#giveUp()));
     this.update(route);
   }
 
@@ -125,9 +129,13 @@ class Numbers {
     this.tablesButton.setAttribute("aria-pressed", String(tables));
     for (const chart of Object.values(this.charts)) chart.setView(tables);
     this.grid.classList.toggle("as-tables", tables);
+    this.#giveUp();
+    void this.#load(true);
+  }
+
+  #giveUp() {
     this.calls.abort();
     this.calls = new AbortController();
-    void this.#load(true);
   }
 
   /** Asks for the figures again. @param {number} ms from now */
@@ -148,6 +156,7 @@ class Numbers {
       return;
     }
     this.width = this.grid.clientWidth;
+    this.asked = asked || resized;
     let counting = false;
     try {
       const info = await this.frame.refreshInfo();
@@ -199,11 +208,11 @@ class Numbers {
 
   /** @param {unknown} error @param {boolean} counting whether it says how much of the record is counted */
   #fail(error, counting) {
-    if (error instanceof ApiError && error.status === 400 && this.#q !== "") {
+    if (isMistake(error) && this.#q !== "") {
       this.frame.filter.wrong(error);
       return;
     }
-    const why = error instanceof Error ? error.message : String(error);
+    const why = messageOf(error);
     setText(this.mistake, counting ? `Counting: ${why.split(":")[0]}.` : `The numbers could not be loaded: ${why}. Trying again.`);
     this.mistake.hidden = false;
   }
