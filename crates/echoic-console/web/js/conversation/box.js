@@ -4,7 +4,7 @@
  */
 import { url } from "../api.js";
 import { toArray } from "../bytes.js";
-import { append, el, fill } from "../dom.js";
+import { append, el, fill, messageOf } from "../dom.js";
 import { counted, size } from "../format.js";
 import { icon } from "../icons.js";
 import { cellView, escapedCells, hexView, textCells } from "./views.js";
@@ -57,6 +57,7 @@ export class Box {
     /** Those of them that are shown. */
     this.bytes = this.loaded;
     this.unfolded = false;
+    this.loading = false;
     /** @type {View[]} */
     this.views = [];
     this.word = side === "req" ? "request" : "reply";
@@ -114,6 +115,8 @@ export class Box {
   }
 
   async #load() {
+    if (this.loading) return;
+    this.loading = true;
     const from = this.loaded.length;
     const to = Math.min(this.part.len, this.bytes.length + STEP);
     try {
@@ -127,7 +130,9 @@ export class Box {
       this.unfolded = true;
       this.draw();
     } catch (error) {
-      append(this.more, el("span", { class: "out bad" }, error instanceof Error ? error.message : String(error)));
+      append(this.more, el("span", { class: "out bad" }, messageOf(error)));
+    } finally {
+      this.loading = false;
     }
   }
 
