@@ -5,7 +5,7 @@
 import { api } from "../api.js";
 import { writtenNodes } from "../bytes.js";
 import { el, fill } from "../dom.js";
-import { icon } from "../icons.js";
+import { showError } from "../icons.js";
 
 export class Note {
   /** @param {number} id of the conversation @param {() => boolean} mayEdit */
@@ -18,17 +18,19 @@ export class Note {
     this.node = el("section", { "aria-label": "Note" }, el("h3", {}, "Note"), this.place);
   }
 
-  /** @param {string | undefined} text */
-  set(text) {
-    this.text = text ?? "";
-    if (!this.editing) this.#draw();
+  /** Shows a text. One that is shown already is not drawn again, so that a press on the button is not lost. @param {string} [text] */
+  set(text = "") {
+    const isNew = text !== this.text || this.may !== this.mayEdit();
+    this.text = text;
+    if (isNew && !this.editing) this.#draw();
   }
 
   #draw() {
+    this.may = this.mayEdit();
     const words = this.text === "" ? el("p", { class: "dim" }, "No note yet.") : el("p", { class: "note-text" }, ...writtenNodes(this.text));
     const label = this.text === "" ? "Write a note" : "Edit";
     const edit = el("button", { class: "btn", type: "button", "aria-label": this.text === "" ? label : "Edit the note", onclick: () => this.edit() }, label);
-    fill(this.place, words, this.mayEdit() ? edit : null);
+    fill(this.place, words, this.may ? edit : null);
   }
 
   edit() {
@@ -48,8 +50,7 @@ export class Note {
         this.text = text;
         done();
       } catch (error) {
-        fill(mistake, icon("alert"), error instanceof Error ? error.message : String(error));
-        mistake.hidden = false;
+        showError(mistake, error);
       }
     };
     field.addEventListener("keydown", (event) => {
