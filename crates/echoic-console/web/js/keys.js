@@ -70,11 +70,11 @@ function onKey(event) {
   if (!always && key.length === 1 && !singleKeysOn()) return;
   const pair = event.timeStamp - firstAt < PAIR ? `${first} ${key}` : "";
   first = "";
-  // The newest registration first: a screen may take a key from the frame.
-  const found = shortcuts.findLast((s) => s.keys === pair) ?? shortcuts.findLast((s) => s.keys === (key === " " ? "space" : key));
-  if (found) {
-    if (found.run(event) !== false) event.preventDefault();
-  } else if (shortcuts.some((s) => s.keys.startsWith(`${key} `))) {
+  // The newest registration first: a screen may take a key from the frame. One that it was not for leaves it to the others.
+  const newest = registered().reverse();
+  const found = [pair, key === " " ? "space" : key].flatMap((keys) => newest.filter((s) => s.keys === keys));
+  if (found.some((s) => s.run(event) !== false)) event.preventDefault();
+  else if (found.length === 0 && shortcuts.some((s) => s.keys.startsWith(`${key} `))) {
     first = key;
     firstAt = event.timeStamp;
   }
