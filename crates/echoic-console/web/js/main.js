@@ -6,7 +6,7 @@ import { api, isAbort } from "./api.js";
 import { showBanners } from "./banners.js";
 import { learn } from "./completion.js";
 import { copyButton } from "./copy.js";
-import { byId, el, fill, setText } from "./dom.js";
+import { byId, el, fill, messageOf, setText } from "./dom.js";
 import { Filter } from "./filter.js";
 import { durationParts, size } from "./format.js";
 import { showTheme, themeSwitch, toggleHelp } from "./help.js";
@@ -123,7 +123,7 @@ async function showRoute() {
 
 /** @param {unknown} error */
 function showFailure(error) {
-  const why = error instanceof Error ? error.message : String(error);
+  const why = messageOf(error);
   const again = el("button", { class: "btn", type: "button", onclick: () => location.reload() }, "Load the page again");
   fill(main, el("p", { class: "banner bad" }, icon("alert"), el("b", {}, "This screen could not be shown."), why, again));
 }
@@ -159,11 +159,11 @@ function followStream() {
   let instance = "";
   stream.subscribe("state", () => {
     showState();
-    if (stream.state.state === "locked") void askAgain();
+    if (stream.state.state === "locked") askAgain().catch(() => {});
   });
   stream.subscribe("hello", (/** @type {import("./types.js").Hello} */ hello) => {
     if (version && version !== hello.version) location.reload();
-    if (instance && instance !== hello.instance) void refreshInfo();
+    if (instance && instance !== hello.instance) refreshInfo().catch(() => {});
     version = hello.version;
     instance = hello.instance;
   });
