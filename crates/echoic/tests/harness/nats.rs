@@ -4,24 +4,25 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::Path,
-    process::{Child, Stdio},
-    time::Duration,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::{
-    SOON, free_port, kill,
+    SLOW, SOON, free_port, kill,
     process::{signal, tool},
-    until,
+    until_within, wait_for_end,
 };
 
 /// A running nats-server. It is killed when this is dropped, also by a panic.
 #[derive(Debug)]
 pub(crate) struct Nats {
     child: Option<Child>,
-    port: u16,
+    /// Any free one until it has run.
+    port: Option<u16>,
     config: String,
     options: Vec<String>,
     dir: TempDir,
@@ -42,7 +43,7 @@ impl Nats {
     fn new(config: &str, options: &[&str]) -> Self {
         let mut nats = Self {
             child: None,
-            port: free_port(),
+            port: None,
             config: config.to_owned(),
             options: options.iter().map(|option| (*option).to_owned()).collect(),
             dir: tempfile::tempdir().unwrap(),
@@ -69,28 +70,66 @@ impl Nats {
         Self::new(&format!("{JETSTREAM}{config}\n"), options)
     }
 
-    /// Starts it again, at the same port with the same files.
+    /// Starts it again, at the same port with the same files. Somebody else may have the port for a moment: then it ends, and is
+    /// started once more.
     #[track_caller]
     pub(crate) fn run(&mut self) {
-        let mut command = tool("nats-server", "nats-server");
-        let store = self.dir.path().join("jetstream");
-        let config = self.dir.path().join("nats.conf");
+        until_within(SLOW, "nats-server listens", || {
+            let child = self.command().spawn().unwrap();
+            let written = self
+                .dir
+                .path()
+                .join(format!("nats-server_{}.ports", child.id()));
+            self.child = Some(child);
+            self.port = self.listens(&written).or(self.port);
+            let _ = std::fs::remove_file(written);
+            self.child.is_some()
+        });
+    }
+
+    fn command(&self) -> Command {
+        let dir = self.dir.path();
+        let config = dir.join("nats.conf");
         std::fs::write(&config, &self.config).unwrap();
+        let port = self.port.map_or("-1".to_owned(), |port| port.to_string());
+        let mut command = tool("nats-server", "nats-server");
         command
             .arg("--config")
             .arg(config)
-            .args(["--addr", "127.0.0.1", "--port", &self.port.to_string()])
+            .args(["--addr", "127.0.0.1", "--port", &port])
+            .arg("--ports_file_dir")
+            .arg(dir)
             .arg("--store_dir")
-            .arg(store)
+            .arg(dir.join("jetstream"))
             .args(&self.options)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        self.child = Some(command.spawn().unwrap());
-        let port = self.port;
-        until("nats-server listens", || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
+        command
+    }
+
+    /// Waits until it has written the port that it listens at: who connects cannot tell it from another program there. Without it
+    /// the process has ended, or is killed since it writes none.
+    fn listens(&mut self, written: &Path) -> Option<u16> {
+        let child = self.child.as_mut()?;
+        let since = Instant::now();
+        while since.elapsed() < SOON && wait_for_end(child, Duration::from_millis(2)).is_none() {
+            let ports = std::fs::read(written).unwrap_or_default();
+            let ports: serde_json::Value = serde_json::from_slice(&ports).unwrap_or_default();
+            let port = ports["nats"][0]
+                .as_str()
+                .and_then(|url| url.rsplit_once(':'));
+            if let Some((_, port)) = port {
+                return port.parse().ok();
+            }
+        }
+        self.kill();
+        None
+    }
+
+    /// Where it listens. It keeps the port while it is away.
+    fn port(&self) -> u16 {
+        self.port.expect("it has run")
     }
 
     /// Starts three as a cluster with JetStream, and waits until it takes streams.
@@ -105,7 +144,7 @@ impl Nats {
             );
             Self::with_jetstream_and(&config, &[])
         });
-        until("the cluster has elected a leader", || {
+        until_within(SLOW, "the cluster has elected a leader", || {
             let answer = nodes[0].try_request("$JS.API.INFO", "", Duration::from_secs(1));
             answer.is_ok_and(|answer| !answer.contains("\"error\""))
         });
@@ -114,7 +153,9 @@ impl Nats {
 
     /// The URL of a stream or a subject of a cluster.
     pub(crate) fn cluster_url(nodes: &[Self], name: &str) -> String {
-        let hosts = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
+        let hosts = nodes
+            .iter()
+            .map(|node| format!("127.0.0.1:{}", node.port()));
         let hosts: Vec<_> = hosts.collect();
         format!("nats://{}/{name}", hosts.join(","))
     }
@@ -123,7 +164,7 @@ impl Nats {
     #[track_caller]
     pub(crate) fn wait_for_replicas(nodes: &[Self], stream: &str) {
         let subject = format!("$JS.API.STREAM.INFO.{stream}");
-        until("each node has all of the stream", || {
+        until_within(SLOW, "each node has all of the stream", || {
             let info = nodes[0].try_request(&subject, "", Duration::from_secs(1));
             let info = info.ok().and_then(|info| {
                 let info: Result<serde_json::Value, _> = serde_json::from_str(&info);
@@ -165,7 +206,7 @@ impl Nats {
 
     /// The same, for a server that may not answer.
     fn try_request(&self, subject: &str, payload: &str, patience: Duration) -> io::Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port()))?;
         stream.set_read_timeout(Some(patience))?;
         let length = payload.len();
         let asked = format!(
@@ -223,12 +264,12 @@ impl Nats {
 
     /// The URL of a subject or a stream.
     pub(crate) fn url(&self, name: &str) -> String {
-        format!("nats://127.0.0.1:{}/{name}", self.port)
+        format!("nats://127.0.0.1:{}/{name}", self.port())
     }
 
     /// The URL with a login.
     pub(crate) fn url_as(&self, login: &str, name: &str) -> String {
-        format!("nats://{login}@127.0.0.1:{}/{name}", self.port)
+        format!("nats://{login}@127.0.0.1:{}/{name}", self.port())
     }
 
     pub(crate) fn folder(&self) -> &Path {

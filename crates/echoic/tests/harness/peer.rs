@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use super::SOON;
@@ -113,15 +114,21 @@ impl Load {
     /// Waits until this many replies have been received by all peers together.
     #[track_caller]
     pub(crate) fn wait_for(&self, replies: usize) {
-        let deadline = std::time::Instant::now() + SOON;
-        while self.replies.load(Ordering::Relaxed) < replies {
-            assert!(std::time::Instant::now() < deadline, "too few replies");
-            assert!(
-                !self.peers.iter().all(JoinHandle::is_finished),
-                "the load has ended"
-            );
-            thread::yield_now();
+        assert!(self.reaches(replies), "the load has ended");
+    }
+
+    /// The same; returns false if the server has ended all of the conversations before.
+    #[track_caller]
+    pub(crate) fn reaches(&self, replies: usize) -> bool {
+        let deadline = Instant::now() + SOON;
+        while self.received() < replies {
+            assert!(Instant::now() < deadline, "too few replies");
+            if self.peers.iter().all(JoinHandle::is_finished) {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(2));
         }
+        true
     }
 
     /// Returns the result of each peer, once the server has gone.

@@ -1,6 +1,7 @@
 //! Processes: run with a deadline, read line by line, killed by their id.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read, Write},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Condvar, Mutex},
@@ -10,7 +11,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::SOON;
+use super::{SOON, until};
 
 /// The result of a process that has exited.
 #[derive(Debug)]
@@ -79,9 +80,24 @@ pub(crate) fn tool(name: &str, package: &str) -> Command {
     Command::new(name)
 }
 
-/// Sends a signal to a child process.
+/// Sends a signal to a child process. With STOP it returns once all of its threads are stopped: on a busy machine they run on for a
+/// moment.
+#[track_caller]
 pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_child(child), signal).unwrap();
+    if signal == Signal::STOP {
+        let pid = child.id();
+        until("all of its threads are stopped", || is_stopped(pid));
+    }
+}
+
+fn is_stopped(pid: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    tasks.flatten().all(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").map(|(_, state)| state);
+        state.is_some_and(|state| state.starts_with('T'))
+    })
 }
 
 /// Kills a child process, in whatever state it is.
@@ -147,8 +163,18 @@ impl Lines {
 
     /// Waits until `found` returns a value for the lines so far.
     #[track_caller]
-    pub(crate) fn wait<T>(&self, what: &str, mut found: impl FnMut(&[String]) -> Option<T>) -> T {
-        let deadline = Instant::now() + SOON;
+    pub(crate) fn wait<T>(&self, what: &str, found: impl FnMut(&[String]) -> Option<T>) -> T {
+        self.wait_within(SOON, what, found)
+    }
+
+    #[track_caller]
+    fn wait_within<T>(
+        &self,
+        at_most: Duration,
+        what: &str,
+        mut found: impl FnMut(&[String]) -> Option<T>,
+    ) -> T {
+        let deadline = Instant::now() + at_most;
         let mut state = self.0.state.lock().unwrap();
         loop {
             let lines = text(&state.lines);
@@ -168,7 +194,13 @@ impl Lines {
     /// Waits for a line that contains this text.
     #[track_caller]
     pub(crate) fn wait_for(&self, part: &str) -> String {
-        self.wait(part, |lines| {
+        self.wait_for_within(SOON, part)
+    }
+
+    /// The same with another deadline.
+    #[track_caller]
+    pub(crate) fn wait_for_within(&self, at_most: Duration, part: &str) -> String {
+        self.wait_within(at_most, part, |lines| {
             lines.iter().find(|line| line.contains(part)).cloned()
         })
     }
