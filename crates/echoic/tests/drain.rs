@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use rustix::process::Signal;
 
-use self::harness::{Background, Home, Load, Nats, Serve, Talk, until};
+use self::harness::{Background, Home, Load, Nats, Serve, Talk, WRITTEN, until, until_within};
 
 fn worker(nats: &Nats) -> Background {
     let url = nats.url("echo");
@@ -79,11 +79,16 @@ fn stopped_keepers_acknowledge_what_they_took_and_nothing_is_written_twice() {
     let served = serve.stop().served;
     drop(load.ends());
     let keeper = keeper(&nats, &home);
-    until("everything is written", || home.count(&[]) >= served);
+    until_within(WRITTEN, "everything is written", || {
+        home.count(&[]) >= served
+    });
     written += total(&keeper.stop());
     println!("{served} served, {written} written");
     assert_eq!((written, home.count(&[])), (served, served));
-    assert_eq!(nats.stream_messages("record"), 0);
+    // Its acknowledgements may be under way.
+    until("the stream is empty", || {
+        nats.stream_messages("record") == 0
+    });
 }
 
 /// Sends TERM until the process has ended. Signals within 50 ms count as one.

@@ -11,7 +11,8 @@ use std::{net::TcpListener, sync::Arc};
 use rustix::process::Signal;
 
 use self::harness::{
-    Answer, Background, ConsoleAt, Home, Load, Nats, Ran, Serve, Talk, health_of, until,
+    Answer, Background, ConsoleAt, Home, Load, Nats, Ran, Serve, Talk, WRITTEN, health_of, until,
+    until_equal,
 };
 
 /// Waits until `/readyz` answers with this status and text.
@@ -23,11 +24,23 @@ fn wait_for_ready(at: &ConsoleAt, status: u16, part: &str) {
     });
 }
 
+/// Returns all metrics. A process that is too busy to gather them in time says so with 503, and is asked again.
+#[track_caller]
+fn figures(at: &ConsoleAt) -> String {
+    let mut body = String::new();
+    until("the figures are told", || {
+        let answer = at.get("/metrics");
+        assert!([200, 503].contains(&answer.status), "{answer:?}");
+        body = answer.body;
+        answer.status == 200
+    });
+    body
+}
+
 /// Returns the value of a metric, with its labels in the name.
 #[track_caller]
 fn metric(at: &ConsoleAt, name: &str) -> Option<f64> {
-    let Answer { status, body } = at.get("/metrics");
-    assert_eq!(status, 200, "{body}");
+    let body = figures(at);
     let line = body.lines().find_map(|line| {
         let rest = line.strip_prefix(name)?;
         rest.strip_prefix(' ')
@@ -38,7 +51,7 @@ fn metric(at: &ConsoleAt, name: &str) -> Option<f64> {
 /// Asserts that docs/how-to-monitor.md names only metrics that exist, of those that begin like this.
 #[track_caller]
 fn assert_guide_is_right(at: &ConsoleAt, beginning: &str) {
-    let body = at.get("/metrics").body;
+    let body = figures(at);
     let guide = include_str!("../../../docs/how-to-monitor.md");
     let words = guide.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let named: Vec<&str> = words.filter(|word| word.starts_with(beginning)).collect();
@@ -182,7 +195,9 @@ fn metrics_of_a_keeper_count_what_it_writes() {
     assert!((now.as_secs_f64() - committed).abs() < 60.0, "{committed}");
     let served = serve.stop().served;
     drop(load.ends());
-    wait_for_metric(&at, "echoic_keeper_exchanges_total", served as f64);
+    until_equal(WRITTEN, "written", &Some(served as f64), || {
+        metric(&at, "echoic_keeper_exchanges_total")
+    });
     wait_for_metric(&at, "echoic_keeper_pending", 0.0);
     wait_for_metric(&at, "echoic_keeper_unacknowledged", 0.0);
     assert_eq!(metric(&at, "echoic_store_failing"), Some(0.0));

@@ -18,7 +18,7 @@ mod refused;
 use std::sync::Arc;
 
 use self::{
-    harness::{Home, Load, Nats, Ran, Serve, Stopped, Talk, until},
+    harness::{Home, Load, Nats, Ran, SLOW, Serve, Stopped, Talk, WRITTEN, until, until_within},
     keeper::Keeper,
 };
 
@@ -32,8 +32,11 @@ fn serve(nats: &Nats, args: &[&str]) -> Serve {
 /// Asserts that the record has exactly these exchanges, each once and in order, and that every conversation has ended.
 #[track_caller]
 fn assert_recorded_once(home: &Home, served: u64, reasons: &[&str]) {
-    // A keeper that was killed left the last messages to the next, which gets them a few seconds later.
-    until("everything is written", || home.count(&[]) >= served);
+    // A keeper that was killed left the last messages to the next, which gets them a few seconds later. What is never written,
+    // or twice, fails all the same.
+    until_within(WRITTEN, "everything is written", || {
+        home.count(&[]) >= served
+    });
     let sums = "SELECT sum(count), count(*), count(DISTINCT conversation || '/' || n) FROM run";
     let sums = home.sql(sums);
     let numbers: Vec<u64> = sums[0].split('|').map(|sum| sum.parse().unwrap()).collect();
@@ -47,7 +50,7 @@ fn assert_recorded_once(home: &Home, served: u64, reasons: &[&str]) {
     let unknown =
         "SELECT count(*) FROM run WHERE conversation NOT IN (SELECT id FROM conversation)";
     assert_eq!(home.sql(unknown), ["0"], "runs of unknown conversations");
-    until("every conversation has ended", || {
+    until_within(WRITTEN, "every conversation has ended", || {
         home.sql("SELECT count(*) FROM conversation WHERE ended IS NULL") == ["0"]
     });
     let ended = "SELECT DISTINCT reason FROM conversation WHERE exchanges > 0 ORDER BY reason";
@@ -82,7 +85,9 @@ fn keepers_write_each_exchange_once_to_postgresql_also_if_one_is_killed() {
     killed.kill();
     load.wait_for(3_000);
     let served = stop(serve, load);
-    until("everything is written", || home.count(&store) >= served);
+    until_within(WRITTEN, "everything is written", || {
+        home.count(&store) >= served
+    });
     drop(other.stop());
     assert_eq!(home.count(&store), served);
     let ids = home.log(&["--store", &url, "-n", "1000000"]);
@@ -112,7 +117,10 @@ fn keeper_writes_what_several_servers_record() {
         "{last}"
     );
     assert_eq!(home.count(&[]), served);
-    assert_eq!(nats.stream_messages("record"), 0);
+    // Its acknowledgements may be under way.
+    until("the stream is empty", || {
+        nats.stream_messages("record") == 0
+    });
 }
 
 /// The stream holds what no keeper writes, also when the server is gone.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use self::{
     console::Console,
-    harness::{Home, Nats, Serve, Talk, until},
+    harness::{Home, Nats, SLOW, Serve, Talk, until, until_within},
     keeper::Keeper,
     worker::Worker,
 };
@@ -78,7 +78,7 @@ fn each_process_works_with_the_permissions_on_the_page() {
     console.stop();
 
     killed.kill();
-    until("the keeper has ended its conversation", || {
+    until_within(SLOW, "the keeper has ended its conversation", || {
         home.sql("SELECT reason FROM conversation WHERE reason = 'process-died'")
             .len()
             == 1

@@ -32,7 +32,7 @@ fn each_node_of_a_cluster_killed_in_turn_loses_no_exchange() {
         let served = load.received();
         load.wait_for(served + 1_500);
         let recorded = home.count(&[]);
-        super::until("the keeper writes without the node", || {
+        super::until_within(super::SLOW, "the keeper writes without the node", || {
             home.count(&[]) > recorded
         });
         nodes[node].run();
