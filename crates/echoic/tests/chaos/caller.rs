@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::harness::Talk;
+use super::harness::{Talk, until};
 
 /// Pause between two batches of lines: load, but not all that the machine has.
 const PAUSE: Duration = Duration::from_millis(30);
@@ -67,12 +67,17 @@ impl Callers {
     /// Waits until each has received so many replies more than now.
     #[track_caller]
     pub(super) fn wait_for_more(&self, replies: usize, when: &str) {
-        self.wait_for_more_unless(false, replies, when);
+        self.wait_for_more_unless(|| false, replies, when);
     }
 
-    /// The same; with `may_end`, one whose server has ended its conversation is not waited for.
+    /// The same, but a server may have ended a conversation if `may_end` soon holds.
     #[track_caller]
-    pub(super) fn wait_for_more_unless(&self, may_end: bool, replies: usize, when: &str) {
+    pub(super) fn wait_for_more_unless(
+        &self,
+        may_end: impl Fn() -> bool,
+        replies: usize,
+        when: &str,
+    ) {
         let deadline = Instant::now() + PATIENCE;
         let received = |(received, _): &(Arc<AtomicUsize>, _)| received.load(Ordering::Relaxed);
         let goals: Vec<_> = self
@@ -84,12 +89,16 @@ impl Callers {
             .callers
             .iter()
             .zip(&goals)
-            .any(|(one, goal)| received(one) < *goal && !(may_end && one.1.is_finished()))
+            .any(|(one, goal)| received(one) < *goal && !one.1.is_finished())
         {
-            let has_ended = self.callers.iter().any(|(_, caller)| caller.is_finished());
-            assert!(may_end || !has_ended, "a conversation has ended {when}");
             assert!(Instant::now() < deadline, "too few replies {when}");
             thread::sleep(Duration::from_millis(2));
+        }
+        if self.callers.iter().any(|(_, caller)| caller.is_finished()) {
+            until(
+                &format!("it is told why a conversation has ended {when}"),
+                may_end,
+            );
         }
     }
 

@@ -39,8 +39,8 @@ impl Fault {
         all
     }
 
-    /// Whether a server with strict durability may end its conversations, since nothing is acknowledged for five seconds: NATS
-    /// can take that long on a busy machine.
+    /// Whether a server with strict durability may end its conversations and say nothing: it looks twice a second whether it
+    /// records, and NATS may be back by then.
     pub(super) fn may_end_strict(self) -> bool {
         self == Self::RestartedNats
     }

@@ -6,7 +6,7 @@ use trials_postgres::{Database, Server as Postgres};
 
 use super::{
     console::Console,
-    harness::{Home, Nats, Serve, Stopped, until},
+    harness::{Home, Nats, SLOW, Serve, Stopped, until, until_within},
     keeper::Keeper,
     record::{exchanges_of, wait_for_record},
     worker::Worker,
@@ -54,6 +54,15 @@ impl Setting {
 impl Server {
     pub(super) fn address(&self) -> SocketAddr {
         self.serve.at[0]
+    }
+
+    /// How often it has said that it does not record.
+    pub(super) fn failures(&self) -> usize {
+        let lines = self.serve.err.so_far();
+        let failures = lines
+            .iter()
+            .filter(|line| line.contains("not recording since"));
+        failures.count()
     }
 }
 
@@ -137,7 +146,7 @@ impl Tiers {
             assert_eq!(exchanges_of(&self.database, name), *recorded, "{name}");
         }
         // A server that was killed has told of no end.
-        until("every conversation has ended", || {
+        until_within(SLOW, "every conversation has ended", || {
             let open = "SELECT count(*) FROM echoic.conversation WHERE ended IS NULL";
             self.database.psql(open) == "0"
         });
@@ -148,7 +157,8 @@ impl Tiers {
         self.keepers
             .into_iter()
             .for_each(|keeper| drop(keeper.stop()));
-        assert!(self.nats[0].is_written("record"));
+        // The acknowledgements of the keepers may be under way.
+        until("all is acknowledged", || self.nats[0].is_written("record"));
     }
 }
 
