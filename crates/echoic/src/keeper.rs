@@ -128,13 +128,16 @@ async fn write_until_stopped(
     }
     lifecycle.set_stopping("writing what has been received", DRAINS_WITHIN);
     if !args.quiet {
-        term::note("stopping: everything received is written first (again to stop at once)");
+        signals
+            .notice_later("stopping: everything received is written first (again to stop at once)");
     }
     drop(stopping);
-    select! {
-        totals = &mut keeping => Ok(Some(totals?)),
-        () = signals.second() => Ok(None),
-    }
+    let ended = select! {
+        totals = &mut keeping => Some(totals?),
+        () = signals.second() => None,
+    };
+    signals.notice_now();
+    Ok(ended)
 }
 
 /// Starts to say who this is to whoever asks.

@@ -210,6 +210,7 @@ impl Run<'_> {
                 return Ok(report::stopped_at_once(&self.plan, &self.recorder));
             }
         };
+        self.stop.notice_now();
         let called = control.map_or(0, |control| control.recorded());
         let (plan, recorder) = (&self.plan, &self.recorder);
         Ok(report::end(plan, recorder, drained, called, closed.err()))
@@ -380,7 +381,7 @@ async fn until_drained(
     }
     state.set_stopping();
     if !state.quiet {
-        term::note(
+        stop.notice_later(
             "stopping: every message received is answered and recorded first (again to stop at once)",
         );
     }

@@ -12,6 +12,8 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
+use crate::term;
+
 /// Signals within this time of the first count as the first: `timeout` and a shell signal the process and its process group,
 /// and a terminal may repeat a key.
 const TOGETHER: Duration = Duration::from_millis(50);
@@ -28,6 +30,8 @@ pub(crate) struct Signals {
     counted: Option<Instant>,
     /// [`TOGETHER`] has passed since then.
     is_settled: bool,
+    /// What to tell the user as soon as a further signal is a second one.
+    notice: Option<&'static str>,
 }
 
 impl Signals {
@@ -38,6 +42,7 @@ impl Signals {
             hangup: Hangup::catch()?,
             counted: None,
             is_settled: false,
+            notice: None,
         })
     }
 
@@ -50,12 +55,33 @@ impl Signals {
         }
     }
 
+    /// Has [`Self::second`] print this, as soon as a signal that answers it is a second one. Before that it might be discarded:
+    /// it is not known when a signal was sent.
+    pub(crate) fn notice_later(&mut self, notice: &'static str) {
+        self.notice = Some(notice);
+    }
+
+    /// Prints the notice, if it has not been printed.
+    pub(crate) fn notice_now(&mut self) {
+        if let Some(notice) = self.notice.take() {
+            term::note(notice);
+        }
+    }
+
     /// Waits for the second SIGINT or SIGTERM: the command is to end at once. Cancel safe.
     pub(crate) async fn second(&mut self) {
+        self.settled().await;
+        self.notice_now();
         if self.counted.is_none() {
             self.counted_signal().await;
             self.counted = Some(Instant::now());
+            self.settled().await;
         }
+        self.counted_signal().await;
+    }
+
+    /// Waits until a further signal is no longer together with the first counted one, if there was one.
+    async fn settled(&mut self) {
         if let Some(first) = self.counted
             && !self.is_settled
         {
@@ -63,7 +89,6 @@ impl Signals {
             self.discard_pending();
             self.is_settled = true;
         }
-        self.counted_signal().await;
     }
 
     async fn counted_signal(&mut self) {

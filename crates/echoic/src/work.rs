@@ -121,13 +121,17 @@ async fn work_until_stopped(
     }
     lifecycle.set_stopping("answering what has been received", DRAINS_WITHIN);
     if !args.quiet {
-        term::note("stopping: everything received is answered first (again to stop at once)");
+        signals.notice_later(
+            "stopping: everything received is answered first (again to stop at once)",
+        );
     }
     drop(stopping);
-    select! {
-        worked = &mut working => Ok(Some(worked?)),
-        () = signals.second() => Ok(None),
-    }
+    let ended = select! {
+        worked = &mut working => Some(worked?),
+        () = signals.second() => None,
+    };
+    signals.notice_now();
+    Ok(ended)
 }
 
 fn report(worked: &Worked, quiet: bool) {

@@ -15,7 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Home, Lines, SOON, Serve, signal, terminal, undisturbed, wait_for_end};
+use harness::{
+    Home, Lines, SOON, Serve, signal, signal_to_the_end, terminal, undisturbed, wait_for_end,
+};
 use rustix::process::Signal;
 use screen::Screen;
 use serde_json::Value;
@@ -194,8 +196,7 @@ fn second_signal_stops_at_once() {
     signal(&child, Signal::INT);
     // It waits up to 50 s for missing replies, which is why a second signal is needed.
     assert!(wait_for_end(&mut child, Duration::from_millis(700)).is_none());
-    signal(&child, Signal::INT);
-    let ended = wait_for_end(&mut child, SOON).unwrap();
+    let ended = signal_to_the_end(&mut child, Signal::INT).unwrap();
     assert_eq!(ended.code(), Some(130));
 }
 

@@ -14,7 +14,7 @@ use std::{
     sync::Arc,
 };
 
-use self::harness::{Home, Ran, Serve, Talk, free_port, run};
+use self::harness::{Home, Ran, Serve, Talk, free_ports, run};
 
 /// Returns a directory with the file `a.toml`.
 fn home_with(text: &str) -> Home {
@@ -101,7 +101,7 @@ fn example_of_the_page_works() {
     let page = fs::read_to_string(root.join("docs/configuration.md")).unwrap();
     let (_, example) = page.split_once("```toml\n").unwrap();
     let (example, _) = example.split_once("```").unwrap();
-    let (upper, greet) = (free_port().to_string(), free_port().to_string());
+    let [upper, greet] = free_ports();
     let example = example.replace(":12345", &format!(":{greet}"));
     let home = Arc::new(home_with(&example.replace(":5000", &format!(":{upper}"))));
     let echoic = |args: &[&str]| {

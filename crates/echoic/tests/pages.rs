@@ -20,7 +20,7 @@ use std::{
     sync::Arc,
 };
 
-use self::harness::{Home, Lines, Serve, free_port, kill, run, tool};
+use self::harness::{Home, Lines, Serve, free_ports, kill, run, tool};
 
 /// A fenced block of a page: its first line number, its info string, and its text.
 #[derive(Debug)]
@@ -85,11 +85,8 @@ struct Ports(BTreeMap<&'static str, u16>);
 
 impl Ports {
     fn new() -> Self {
-        Self(
-            ["5000", "5001", "5002", "12345", "12346"]
-                .map(|port| (port, free_port()))
-                .into(),
-        )
+        let shown = ["5000", "5001", "5002", "12345", "12346"];
+        Self(shown.into_iter().zip(free_ports::<5>()).collect())
     }
 
     /// Whole numbers only: a free port may contain the digits of another.

@@ -54,6 +54,16 @@ impl StopRequests {
         }
     }
 
+    /// Prints this once a further signal stops at once, or at [`Self::notice_now`].
+    pub(super) fn notice_later(&mut self, notice: &'static str) {
+        self.signals.notice_later(notice);
+    }
+
+    /// Prints the notice, if it has not been printed.
+    pub(super) fn notice_now(&mut self) {
+        self.signals.notice_now();
+    }
+
     /// Waits for the request to stop at once: a second SIGINT or SIGTERM, or the key again.
     pub(super) async fn at_once(&mut self) {
         select! {

@@ -14,12 +14,18 @@ use super::SOON;
 /// Returns a port that is free in both families. Another process may take it before it is used: where that matters, use
 /// port 0.
 pub(crate) fn free_port() -> u16 {
-    let taken: Vec<TcpListener> = (0..16)
+    let [port] = free_ports();
+    port
+}
+
+/// Returns as many ports, each of them another one, which two calls of [`free_port`] do not promise.
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+    let taken: Vec<TcpListener> = (0..N + 15)
         .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
         .collect();
     let ports = taken.iter().map(|four| four.local_addr().unwrap().port());
     let mut free = ports.filter(|port| is_free("[::1]", *port));
-    free.next().expect("sixteen ports were taken")
+    [(); N].map(|()| free.next().expect("fifteen ports more were taken"))
 }
 
 fn is_free(host: &str, port: u16) -> bool {

@@ -100,6 +100,19 @@ fn is_stopped(pid: u32) -> bool {
     })
 }
 
+/// Sends a signal again and again until the process exits, at most for [`SOON`]: a program that runs late may take two signals
+/// for one.
+pub(crate) fn signal_to_the_end(child: &mut Child, which: Signal) -> Option<ExitStatus> {
+    let deadline = Instant::now() + SOON;
+    while Instant::now() < deadline {
+        signal(child, which);
+        if let Some(status) = wait_for_end(child, Duration::from_millis(100)) {
+            return Some(status);
+        }
+    }
+    None
+}
+
 /// Kills a child process, in whatever state it is.
 pub(crate) fn kill(child: &mut Child) {
     let _ = child.kill();

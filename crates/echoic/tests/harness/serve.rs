@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
-    process::{Child, ChildStdin, Command, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Stdio},
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -13,7 +13,7 @@ use rustix::process::Signal;
 
 use super::{
     home::Home,
-    process::{Lines, kill, signal, wait_for_end},
+    process::{Lines, kill, signal, signal_to_the_end, wait_for_end},
     terminal::terminal,
 };
 
@@ -259,8 +259,19 @@ impl Serve {
     /// Waits for its exit and returns the code; none if a signal killed it.
     #[track_caller]
     pub(crate) fn ends_somehow(&mut self) -> Option<i32> {
+        self.ends_within(|child| wait_for_end(child, super::SOON))
+    }
+
+    /// Sends it a signal again and again until it exits, and returns the code.
+    #[track_caller]
+    pub(crate) fn ends_by(&mut self, which: Signal) -> Option<i32> {
+        self.ends_within(|child| signal_to_the_end(child, which))
+    }
+
+    #[track_caller]
+    fn ends_within(&mut self, end: impl FnOnce(&mut Child) -> Option<ExitStatus>) -> Option<i32> {
         let mut child = self.child.take().unwrap();
-        match wait_for_end(&mut child, super::SOON) {
+        match end(&mut child) {
             Some(status) => status.code(),
             None => {
                 kill(&mut child);

@@ -5,7 +5,6 @@ use std::{
     os::unix::net::{UnixDatagram, UnixStream},
     process::Stdio,
     sync::Arc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -13,9 +12,6 @@ use rustix::process::Signal;
 
 use super::{AT_ONCE, peer_that_never_reads};
 use crate::harness::{Home, Serve, Talk};
-
-/// Within 50 ms a signal would count as the first.
-const LATER: Duration = Duration::from_millis(300);
 
 /// One stream and one datagram endpoint in each family, on several workers.
 const ENDPOINTS: [&str; 10] = [
@@ -48,7 +44,8 @@ fn held_up(home: &Arc<Home>, more: &[&str]) -> (Serve, Peers) {
     let serve = Serve::from(home, &args, command);
     let tcp = [peer_that_never_reads(&serve), peer_that_never_reads(&serve)];
     let mut unix = UnixStream::connect(home.path().join("x.sock")).unwrap();
-    unix.set_write_timeout(Some(LATER)).unwrap();
+    unix.set_write_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
     let block = b"0123456789abcde\n".repeat(4096);
     while unix.write_all(&block).is_ok() {}
     let datagrams = UnixDatagram::bind(home.path().join("peer.sock")).unwrap();
@@ -97,15 +94,15 @@ fn stop_at_once_records_the_end_of_each_conversation() {
             None => drop(serve.stdin()),
         }
         serve.err.wait_for("again to stop at once");
-        thread::sleep(LATER);
-        if first.is_none() || first == Some(Signal::HUP) {
-            // Neither a hang-up nor the end of standard input counts as a first signal.
-            serve.signal(second);
-            thread::sleep(LATER);
-        }
         let since = Instant::now();
-        serve.signal(second);
-        assert_eq!(serve.ends_somehow(), Some(130), "{first:?}");
+        let code = if first.is_none() || first == Some(Signal::HUP) {
+            // Neither a hang-up nor the end of standard input counts as a first signal, so a further one is needed.
+            serve.ends_by(second)
+        } else {
+            serve.signal(second);
+            serve.ends_somehow()
+        };
+        assert_eq!(code, Some(130), "{first:?}");
         assert!(since.elapsed() < AT_ONCE, "{:?}", since.elapsed());
         let last = serve.err.all().pop().unwrap();
         assert!(last.ends_with(" recorded, 0 not recorded"), "{last}");

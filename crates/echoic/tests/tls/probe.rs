@@ -244,11 +244,14 @@ fn expectation_is_asked_over_tls_and_every_address_is_shaken_hands_with() {
 
 #[test]
 fn wait_ends_once_the_server_is_trusted() {
-    let (home, _) = home();
-    let place = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (home, ca) = home();
+    // An address of its own: between the two binds no other test takes the port.
+    let place = TcpListener::bind("127.0.0.46:0").unwrap();
     let at = place.local_addr().unwrap();
     drop(place);
-    let endpoint = format!("tls://localhost:{}", at.port());
+    let server = ca.server(&["127.0.0.46"], Valid::Now);
+    server.write(home.path(), "server");
+    let endpoint = format!("tls://{at}");
     let args = [
         "probe", &endpoint, "--ca", "ca.pem", "--wait", "30s", "-w", "5s",
     ];
