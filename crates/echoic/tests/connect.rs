@@ -19,6 +19,9 @@ mod pty;
 mod reader;
 #[path = "connect/record.rs"]
 mod record;
+#[allow(dead_code, reason = "one of its functions is used here")]
+#[path = "harness/repeat.rs"]
+mod repeat;
 #[path = "connect/scripted.rs"]
 mod scripted;
 #[path = "harness/terminal.rs"]

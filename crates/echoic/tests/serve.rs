@@ -137,6 +137,7 @@ fn terminal_shows_a_sample_and_reports_the_rest() {
     let serve =
         Serve::start_on_terminal(&["upper=:0", "--frame", "line", "--durability", "strict"]);
     let mut talk = Talk::to(serve.at[0]);
+    let since = Instant::now();
     for _ in 0..10 {
         talk.ask("line\n".repeat(200), "LINE\n".repeat(200));
     }
@@ -145,6 +146,8 @@ fn terminal_shows_a_sample_and_reports_the_rest() {
     out.wait_for("more in that second");
     drop(talk.finish());
     assert_eq!(serve.stop().served, 2000);
+    // Twenty lines in each second, and in those that it began and ended in.
+    let most = 20 * (since.elapsed().as_secs() + 2);
     // Every event is printed or counted as hidden: each exchange, the opening and the end.
     let (mut shown, mut hidden) = (0, 0);
     for line in out.all().iter().skip(1) {
@@ -154,7 +157,7 @@ fn terminal_shows_a_sample_and_reports_the_rest() {
             None => shown += 1,
         }
     }
-    assert!((1..=80).contains(&shown), "{shown} lines were shown");
+    assert!((1..=most).contains(&shown), "{shown} lines were shown");
     assert_eq!(shown + hidden, 2002);
 }
 
@@ -539,9 +542,15 @@ fn d19_each_timeout_ends_its_case_and_is_recorded() {
     serve.out.wait_for("write-timeout");
     // Meanwhile a peer that sends a message now and then is served.
     let mut busy = Talk::to(serve.at[0]);
-    let since = Instant::now();
-    let mut sent = 0;
+    let (mut since, mut last) = (Instant::now(), Instant::now());
+    let (mut before, mut sent, mut restarts) = (0, 0, 0);
     until("it has gone on for twice as long", || {
+        // If this process has paused, the server is right to end it for being idle.
+        if last.elapsed() > Duration::from_millis(800) {
+            (busy, since) = (Talk::to(serve.at[0]), Instant::now());
+            (before, sent, restarts) = (before + sent, 0, restarts + 1);
+        }
+        last = Instant::now();
         busy.ask("busy\n", "busy\n");
         sent += 1;
         thread::sleep(Duration::from_millis(100));
@@ -554,18 +563,17 @@ fn d19_each_timeout_ends_its_case_and_is_recorded() {
     let ends = events(&out, 1);
     let how = |how: &str| ends.iter().filter(|event| event["reason"] == how).count();
     assert_eq!(
-        (
-            how("idle-timeout"),
-            how("message-timeout"),
-            how("write-timeout")
-        ),
-        (1, 1, 1),
+        (how("message-timeout"), how("write-timeout")),
+        (1, 1),
         "{ends:?}"
     );
+    let idle = how("idle-timeout");
+    assert!((1..=1 + restarts).contains(&idle), "{ends:?}");
     assert_eq!(home.count(&["end:timeout", "idle"]), 1);
     assert_eq!(home.count(&["end:timeout", "partial"]), 1);
     assert!(home.count(&["end:timeout", "is:unsent"]) >= 1);
-    assert_eq!(home.count(&["end:fin"]), sent);
+    let ended = home.count(&["end:fin"]);
+    assert!((sent..=before + sent).contains(&ended), "{ended}, {sent}");
     let shown = home
         .run(&["log", "--show", "end:timeout", "partial"])
         .good();

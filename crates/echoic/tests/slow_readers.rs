@@ -16,7 +16,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use self::harness::{Home, SOON, Serve};
+use self::harness::{Home, SOON, Serve, repeat_while};
 
 /// A stream of either kind.
 trait Peer: Read + Write + Send {
@@ -62,23 +62,42 @@ fn send(mut writer: Box<dyn Peer>, bytes: usize) -> JoinHandle<()> {
     })
 }
 
-/// Reads `step` bytes at a time with a pause after each for `slow`, then as fast as it can. Returns how many there were.
-fn read_slowly(
-    mut reader: impl Read,
-    step: usize,
-    pause: Duration,
-    slow: Duration,
-) -> io::Result<usize> {
-    let (began, mut all) = (Instant::now(), 0);
-    let mut buffer = vec![0; step];
-    while began.elapsed() < slow {
-        match reader.read(&mut buffer)? {
-            0 => return Ok(all),
-            n => all += n,
-        }
-        thread::sleep(pause);
+/// What a slow reader has read.
+struct Slowly {
+    /// How many bytes there were until the end of the stream.
+    all: io::Result<usize>,
+    /// The longest time from one read to the next.
+    longest: Duration,
+}
+
+impl Slowly {
+    /// Whether this process itself paused for about as long as a timeout of a second allows: the test is then no test.
+    fn is_spoilt(&self) -> bool {
+        self.longest >= 800 * MS
     }
-    io::copy(&mut reader, &mut io::sink()).map(|rest| all + rest as usize)
+}
+
+/// Reads `step` bytes at a time with a pause after each for `slow`, then as fast as it can.
+fn read_slowly(mut reader: impl Read, step: usize, pause: Duration, slow: Duration) -> Slowly {
+    let began = Instant::now();
+    let (mut all, mut last, mut longest) = (0, began, Duration::ZERO);
+    let mut buffer = vec![0; step.max(100_000)];
+    let all = loop {
+        let is_slow = began.elapsed() < slow;
+        let room = if is_slow { step } else { buffer.len() };
+        let read = reader.read(&mut buffer[..room]);
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+        match read {
+            Ok(0) => break Ok(all),
+            Ok(n) => all += n,
+            Err(error) => break Err(error),
+        }
+        if is_slow {
+            thread::sleep(pause);
+        }
+    };
+    Slowly { all, longest }
 }
 
 const MS: Duration = Duration::from_millis(1);
@@ -92,18 +111,27 @@ const UPLOAD: usize = 2_000_000;
 fn slow_reader_gets_all_that_was_echoed() {
     const ALL: usize = 8_000_000;
     for (step, pause) in [(20_000, 200 * MS), (1, 20 * MS)] {
-        let serve = Serve::start(&[&BOTH[..], &["--write-timeout", "1s"]].concat());
-        let peers = call(&serve).map(|(kind, mut reader, writer)| {
-            let reading = thread::spawn(move || {
-                let all = read_slowly(&mut reader, step, pause, 3500 * MS);
-                (all, reader)
+        let attempt = || {
+            let serve = Serve::start(&[&BOTH[..], &["--write-timeout", "1s"]].concat());
+            let peers = call(&serve).map(|(kind, mut reader, writer)| {
+                let reading = thread::spawn(move || {
+                    let slowly = read_slowly(&mut reader, step, pause, 3500 * MS);
+                    (slowly, reader)
+                });
+                (kind, reading, send(writer, ALL))
             });
-            (kind, reading, send(writer, ALL))
-        });
-        for (kind, reading, sent) in peers {
-            let (all, _reader) = reading.join().unwrap();
-            assert_eq!(all.unwrap(), ALL, "{kind}, {step} at a time");
-            sent.join().unwrap();
+            let peers = peers.map(|(kind, reading, sent)| {
+                let (slowly, _reader) = reading.join().unwrap();
+                sent.join().unwrap();
+                (kind, slowly)
+            });
+            (serve, peers)
+        };
+        let is_spoilt =
+            |(_, peers): &(_, [(_, Slowly); 2])| peers.iter().any(|peer| peer.1.is_spoilt());
+        let (serve, peers) = repeat_while(5, is_spoilt, attempt);
+        for (kind, slowly) in peers {
+            assert_eq!(slowly.all.unwrap(), ALL, "{kind}, {step} at a time");
         }
         let home = Arc::clone(&serve.home);
         serve.stop();
@@ -132,72 +160,113 @@ fn stalled_reader_is_ended_by_the_write_timeout() {
 #[test]
 fn slow_reader_gets_all_although_the_server_has_ended_the_conversation() {
     const LINES: usize = 10_000;
-    let serve = Serve::start(&[
-        "echo=127.0.0.1:0",
-        "--frame",
-        "line",
-        "--max-message",
-        "100",
-    ]);
-    let stream = TcpStream::connect(serve.at[0]).unwrap();
-    let mut writer = stream.try_clone().unwrap();
-    let writing = thread::spawn(move || {
-        let line = [&[b'x'; 79][..], b"\n"].concat();
-        writer.write_all(&line.repeat(LINES)).unwrap();
-        writer.write_all(&[b'y'; 200]).unwrap();
-        // More than the 2 s that a silent peer gets.
-        for _ in 0..8 {
-            thread::sleep(500 * MS);
-            writer.write_all(b"z").unwrap();
-        }
-    });
-    thread::sleep(500 * MS);
-    serve.signal(Signal::TERM);
-    let all = read_slowly(&stream, 50_000, 300 * MS, 4 * SECOND).unwrap();
-    assert_eq!(all, 80 * LINES);
-    writing.join().unwrap();
-    drop(stream);
-    let mut serve = serve;
-    let stopped = serve.ends();
+    let attempt = || {
+        let args = ["--frame", "line", "--max-message", "100"];
+        let mut serve = Serve::start(&[&["echo=127.0.0.1:0"], &args[..]].concat());
+        let stream = TcpStream::connect(serve.at[0]).unwrap();
+        let mut writer = stream.try_clone().unwrap();
+        let writing = thread::spawn(move || {
+            let line = [&[b'x'; 79][..], b"\n"].concat();
+            let whole = writer.write_all(&line.repeat(LINES));
+            let longer = whole.and_then(|()| writer.write_all(&[b'y'; 200]));
+            // More than the 2 s that a silent peer gets.
+            write_slowly(&writer, longer)
+        });
+        thread::sleep(500 * MS);
+        serve.signal(Signal::TERM);
+        let read = read_slowly(&stream, 50_000, 300 * MS, 4 * SECOND);
+        let written = writing.join().unwrap();
+        drop(stream);
+        (read, written, serve.ends())
+    };
+    let is_spoilt = |(read, (_, longest), _): &(Slowly, (_, Duration), _)| {
+        read.longest.max(*longest) >= 1500 * MS
+    };
+    let (read, (written, _), stopped) = repeat_while(5, is_spoilt, attempt);
+    assert_eq!(read.all.unwrap(), 80 * LINES);
+    written.unwrap();
     assert_eq!((stopped.code, stopped.lost), (Some(0), 0));
+}
+
+/// Goes on for 4 s with a byte every 500 ms. Returns the longest time between two of them as well.
+fn write_slowly(mut writer: &TcpStream, mut written: io::Result<()>) -> (io::Result<()>, Duration) {
+    let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
+    for _ in 0..8 {
+        thread::sleep(500 * MS);
+        written = written.and_then(|()| writer.write_all(b"z"));
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+    }
+    (written, longest)
 }
 
 #[test]
 fn idle_connections_end_in_milliseconds_at_the_stop() {
-    let args = [&BOTH[..], &["echo=udp://127.0.0.1:0"]].concat();
     for connections in [0, 1, 100] {
-        let serve = Serve::start(&args);
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        udp.send_to(b"x", serve.at[1]).unwrap();
-        udp.recv(&mut [0; 9]).unwrap();
-        let idle: Vec<_> = (0..connections).flat_map(|_| call(&serve)).collect();
-        let idle: Vec<_> = idle
-            .into_iter()
-            .enumerate()
-            .map(|(i, (_, reader, mut writer))| {
-                let mut reader = reader;
-                // Some never say anything.
-                if i % 4 < 2 {
-                    writer.write_all(b"x").unwrap();
-                    reader.read_exact(&mut [0]).unwrap();
-                }
-                (reader, writer)
-            })
-            .collect();
-        let stopped = serve.stop();
-        assert!(stopped.took < 1000 * MS, "{connections}: {stopped:?}");
-        for (mut reader, _writer) in idle {
-            assert_eq!(reader.read(&mut [0]).unwrap(), 0, "a clean end");
-        }
+        // The best of three: a fault makes each take the 2 s of a lingering close.
+        let took = (0..3).map(|_| stop_with_idle(connections)).min().unwrap();
+        assert!(took < 1000 * MS, "{connections}: {took:?}");
     }
 }
 
-/// A peer of `connect` that reads `step` bytes every 200 ms for 3 s, then the rest; it returns how many there were.
+/// Stops a server with idle connections; returns how long that took. It has no store, since a disk may take long for the
+/// last commit.
+fn stop_with_idle(connections: usize) -> Duration {
+    let args = ["echo=udp://127.0.0.1:0", "--store", "none"];
+    let serve = Serve::start(&[&BOTH[..], &args].concat());
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    udp.send_to(b"x", serve.at[1]).unwrap();
+    udp.recv(&mut [0; 9]).unwrap();
+    let idle: Vec<_> = (0..connections).flat_map(|_| call(&serve)).collect();
+    let idle: Vec<_> = idle
+        .into_iter()
+        .enumerate()
+        .map(|(i, (_, reader, mut writer))| {
+            let mut reader = reader;
+            // Some never say anything.
+            if i % 4 < 2 {
+                writer.write_all(b"x").unwrap();
+                reader.read_exact(&mut [0]).unwrap();
+            }
+            (reader, writer)
+        })
+        .collect();
+    let took = serve.stop().took;
+    for (mut reader, _writer) in idle {
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "a clean end");
+    }
+    took
+}
+
+/// A peer of `connect` that reads `step` bytes every 200 ms for 3 s, then the rest.
 fn slow_peer<S: Read + Send + 'static>(
     accept: impl FnOnce() -> S + Send + 'static,
     step: usize,
-) -> JoinHandle<usize> {
-    thread::spawn(move || read_slowly(accept(), step, 200 * MS, 3 * SECOND).unwrap())
+) -> JoinHandle<Slowly> {
+    thread::spawn(move || {
+        let began = Instant::now();
+        let peer = accept();
+        // The connection was there before `accept` returned, at a time not known.
+        let late = began.elapsed();
+        let slowly = read_slowly(peer, step, 200 * MS, 3 * SECOND);
+        Slowly {
+            longest: slowly.longest.max(late),
+            ..slowly
+        }
+    })
+}
+
+/// Uploads to a slow peer: `start` returns its address and the peer.
+#[track_caller]
+fn assert_uploaded(home: &Home, args: &[&str], start: impl Fn() -> (String, JoinHandle<Slowly>)) {
+    let attempt = || {
+        let (at, peer) = start();
+        (upload(home, &at, args), peer.join().unwrap())
+    };
+    let is_spoilt = |(_, peer): &(_, Slowly)| peer.is_spoilt();
+    let (ended, peer) = repeat_while(5, is_spoilt, attempt);
+    assert_eq!(ended, (Some(0), String::new()), "{args:?}");
+    assert_eq!(peer.all.unwrap(), UPLOAD, "{args:?}");
 }
 
 /// Runs `connect` with 2 MB of input; returns its exit code and standard error.
@@ -239,27 +308,21 @@ fn upload_to_a_slow_reader_succeeds() {
         for (i, args) in cases.into_iter().enumerate() {
             let home = &home;
             scope.spawn(move || {
-                let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-                let at = tcp.local_addr().unwrap().to_string();
-                let peer = slow_peer(move || tcp.accept().unwrap().0, 20_000);
-                assert_eq!(
-                    upload(home, &at, args),
-                    (Some(0), String::new()),
-                    "{args:?}"
-                );
-                assert_eq!(peer.join().unwrap(), UPLOAD, "{args:?}");
+                assert_uploaded(home, args, || {
+                    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+                    let at = tcp.local_addr().unwrap().to_string();
+                    let peer = slow_peer(move || tcp.accept().unwrap().0, 20_000);
+                    (at, peer)
+                });
             });
             scope.spawn(move || {
                 let path = home.path().join(format!("s{i}"));
-                let unix = UnixListener::bind(&path).unwrap();
-                let peer = slow_peer(move || unix.accept().unwrap().0, 10_000);
-                let at = format!("unix:{}", path.display());
-                assert_eq!(
-                    upload(home, &at, args),
-                    (Some(0), String::new()),
-                    "{args:?}"
-                );
-                assert_eq!(peer.join().unwrap(), UPLOAD, "{args:?}");
+                assert_uploaded(home, args, || {
+                    let _ = std::fs::remove_file(&path);
+                    let unix = UnixListener::bind(&path).unwrap();
+                    let peer = slow_peer(move || unix.accept().unwrap().0, 10_000);
+                    (format!("unix:{}", path.display()), peer)
+                });
             });
         }
     });

@@ -7,10 +7,10 @@ use std::{
     process::{Child, Output, Stdio},
     sync::mpsc,
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use crate::{echoic, pty::Pty, server};
+use crate::{echoic, pty::Pty, repeat::repeat_while, server};
 
 /// What a peer that has ended its half reads until we end ours.
 type Reading = JoinHandle<String>;
@@ -134,7 +134,7 @@ fn recv_only_ends_with_the_peers_fin() {
 /// Whether the peer or our input comes first, nobody reads the input.
 #[test]
 fn input_for_a_peer_that_closed_exits_with_6() {
-    for (input_after, close_after) in [(400, 0), (0, 300)] {
+    for (input_after, close_after) in [(100, 0), (0, 50)] {
         let (close, closes) = mpsc::sync_channel::<()>(1);
         let (addr, peer) = server(move |peer| {
             peer.shutdown(Shutdown::Write).unwrap();
@@ -203,7 +203,7 @@ fn input_that_ends_soon_after_the_peer_closed_exits_with_0() {
     let mut process = start(&[&addr]);
     let stdin = process.stdin.take();
     peer.join().unwrap();
-    thread::sleep(Duration::from_millis(300));
+    thread::sleep(Duration::from_millis(50));
     drop(stdin);
     assert_code(&process.wait_with_output().unwrap(), 0);
 }
@@ -234,23 +234,42 @@ fn rounds_that_a_closed_peer_does_not_get_exit_with_6() {
 /// The kernel has accepted all, and the peer takes it slowly.
 #[test]
 fn end_waits_until_a_slow_peer_has_taken_all() {
-    let (addr, peer) = server(|mut peer| {
-        peer.shutdown(Shutdown::Write).unwrap();
-        let (mut all, mut buffer) = (0, vec![0; 100_000]);
-        loop {
-            thread::sleep(Duration::from_millis(50));
-            match peer.read(&mut buffer).unwrap() {
-                0 => return all,
-                n => all += n,
-            }
+    let attempt = || {
+        let (addr, peer) = server(take_slowly);
+        let mut process = start(&[&addr, "--write-timeout", "1s"]);
+        let mut stdin = process.stdin.take().unwrap();
+        let given = stdin.write_all(&vec![b'x'; 3_000_000]);
+        drop(stdin);
+        let output = process.wait_with_output().unwrap();
+        (given, output, peer.join().unwrap())
+    };
+    // If this process pauses, the peer has taken nothing in the time.
+    let is_spoilt = |(_, _, (_, longest)): &(_, _, (_, Duration))| *longest >= LONG;
+    let (given, output, (taken, _)) = repeat_while(5, is_spoilt, attempt);
+    assert_code(&output, 0);
+    given.unwrap();
+    assert_eq!(taken.unwrap(), 3_000_000);
+}
+
+/// Nearly a write timeout of a second.
+const LONG: Duration = Duration::from_millis(800);
+
+/// Ends its half and takes all, 100 kB at a time; returns how many bytes there were, and the longest time between two reads.
+fn take_slowly(mut peer: TcpStream) -> (std::io::Result<usize>, Duration) {
+    let ended = peer.shutdown(Shutdown::Write);
+    let (mut all, mut buffer) = (ended.map(|()| 0), vec![0; 100_000]);
+    let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
+    while let Ok(before) = all {
+        thread::sleep(Duration::from_millis(50));
+        let read = peer.read(&mut buffer);
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+        if let Ok(0) = read {
+            break;
         }
-    });
-    let mut process = start(&[&addr, "--write-timeout", "1s"]);
-    let mut stdin = process.stdin.take().unwrap();
-    stdin.write_all(&vec![b'x'; 3_000_000]).unwrap();
-    drop(stdin);
-    assert_code(&process.wait_with_output().unwrap(), 0);
-    assert_eq!(peer.join().unwrap(), 3_000_000);
+        all = read.map(|n| before + n);
+    }
+    (all, longest)
 }
 
 #[test]
