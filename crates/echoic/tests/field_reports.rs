@@ -196,13 +196,15 @@ fn signal_ends_serve_while_a_name_is_resolved() {
         "",
         |network| {
             // It never answers. getaddrinfo(3) waits for it for ten seconds.
-            let _resolver = UdpSocket::bind((RESOLVER, 53)).unwrap();
-            for which in [Signal::INT, Signal::TERM] {
-                let mut serve = network.command("serve mute.test:5000").spawn().unwrap();
-                thread::sleep(Duration::from_millis(500));
+            let resolver = UdpSocket::bind((RESOLVER, 53)).unwrap();
+            resolver.set_read_timeout(Some(harness::SOON)).unwrap();
+            for (which, name) in [(Signal::INT, "mute"), (Signal::TERM, "deaf")] {
+                let command = format!("serve {name}.test:5000");
+                let mut serve = network.command(&command).spawn().unwrap();
+                wait_for_query(&resolver, name);
                 let since = Instant::now();
                 signal(&serve, which);
-                let ended = wait_for_end(&mut serve, Duration::from_secs(3));
+                let ended = wait_for_end(&mut serve, Duration::from_secs(9));
                 if ended.is_none() {
                     kill(&mut serve);
                 }
@@ -220,6 +222,18 @@ fn signal_ends_serve_while_a_name_is_resolved() {
             );
         },
     );
+}
+
+/// Waits until a name is asked for. Queries for names before it may still be there.
+fn wait_for_query(resolver: &UdpSocket, name: &str) {
+    let mut query = [0; 512];
+    loop {
+        let n = resolver.recv(&mut query).unwrap();
+        let mut parts = query[..n].windows(name.len());
+        if parts.any(|part| part == name.as_bytes()) {
+            return;
+        }
+    }
 }
 
 #[test]
