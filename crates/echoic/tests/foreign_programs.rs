@@ -21,11 +21,11 @@ use harness::{Home, SOON, Serve, kill, run, tool};
 type Line = (&'static str, &'static str);
 
 /// Each sends `hello` and prints the reply. Datagrams have no end of stream, so each needs its own way to wait for the
-/// reply: ncat exits when its input ends, nc and socat wait a second.
+/// reply: ncat exits when its input ends, nc and socat wait three seconds.
 const UDP_CLIENTS: [Line; 4] = [
-    ("nc", "printf hello | nc.openbsd -u -w1 127.0.0.1 ${at##*:}"),
-    ("ncat", "(printf hello; sleep 1) | ncat -u 127.0.0.1 ${at##*:}"),
-    ("socat", "printf hello | socat -t1 - UDP4:$at"),
+    ("nc", "printf hello | nc.openbsd -u -w3 127.0.0.1 ${at##*:}"),
+    ("ncat", "(printf hello; sleep 3) | ncat -u 127.0.0.1 ${at##*:}"),
+    ("socat", "printf hello | socat -t3 - UDP4:$at"),
     ("python", "python3 -c '
 import socket, sys
 u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.settimeout(20)
@@ -47,10 +47,10 @@ u.connect(sys.argv[1]); u.send(b\"hello\"); print(u.recv(99).decode(), end=\"\")
 
 /// The client must bind a name, or it cannot get a reply.
 const UNIXGRAM_CLIENTS: [Line; 3] = [
-    ("nc", "printf hello | nc.openbsd -uU -w1 -s ./nc.sock $at"),
+    ("nc", "printf hello | nc.openbsd -uU -w3 -s ./nc.sock $at"),
     (
         "socat",
-        "printf hello | socat -t1 - UNIX-SENDTO:$at,bind=./socat.sock",
+        "printf hello | socat -t3 - UNIX-SENDTO:$at,bind=./socat.sock",
     ),
     (
         "python",
@@ -162,8 +162,9 @@ fn check_servers(endpoint: impl Fn(&str) -> (String, String), servers: &[Line]) 
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let _theirs = Theirs(command.spawn().unwrap());
         let deadline = Instant::now() + SOON;
+        // A try that ends before the reply comes would be the last: nc, ncat and socat answer only the first peer.
         let args = [
-            "connect", &*endpoint, "--send", "hello", "--expect", "hello", "-w", "2", "--store",
+            "connect", &*endpoint, "--send", "hello", "--expect", "hello", "-w", "20", "--store",
             "talk.db",
         ];
         loop {

@@ -60,8 +60,8 @@ fn ms(value: &Value) -> f64 {
     value.as_f64().unwrap()
 }
 
-/// Deadline on a busy machine.
-const LATE_MS: f64 = 1500.0;
+/// How much later than planned it may be on a busy machine: less than the time limits of 20 addresses, one after the other.
+const LATE_MS: f64 = 6000.0;
 
 #[test]
 fn unresolvable_name_reports_the_cause() {
@@ -238,18 +238,14 @@ fn d16_ipv4_wins_within_300_ms_when_ipv6_is_a_black_hole() {
                     "gave no answer within 1.2 s",
                 ],
             );
-            // A resolver that does not answer AAAA costs 50 ms, and no more at the end.
-            let report = ends(
-                network,
-                &format!("mute6.test:{port} --timeout 4s"),
-                0,
-                &["192.0.2.7"],
-            );
-            let started = (0..3)
-                .map(|_| ms(&report["tries"][0]["started_ms"]))
-                .fold(f64::MAX, f64::min);
-            assert!((50.0..250.0).contains(&started), "{report}");
-            assert!(ms(&report["took_ms"]) < 1000.0 + LATE_MS, "{report}");
+            // A resolver that does not answer AAAA costs 50 ms, and no more at the end. Again the best of three.
+            let mute6 = format!("mute6.test:{port} --timeout 4s");
+            let reports = [(); 3].map(|()| ends(network, &mute6, 0, &["192.0.2.7"]));
+            let best = |time: fn(&Value) -> f64| reports.iter().map(time).fold(f64::MAX, f64::min);
+            let started = best(|report| ms(&report["tries"][0]["started_ms"]));
+            assert!((50.0..250.0).contains(&started), "{reports:?}");
+            let took = best(|report| ms(&report["took_ms"]));
+            assert!(took < 2500.0, "{reports:?}");
         },
     );
 }
@@ -545,8 +541,10 @@ fn connect_races_addresses_and_leaves_a_silent_resolver() {
                 let (mut peer, _) = server.accept().unwrap();
                 peer.write_all(b"hello").unwrap();
             });
-            // Less than a second connection attempt to the lost address would take.
-            let ran = network.echoic(&format!("connect -v -w 900ms dual.test:{port}"));
+            // An attempt at the lost address alone would take all of the time limit.
+            let began = Instant::now();
+            let ran = network.echoic(&format!("connect -v -w 10s dual.test:{port}"));
+            assert!(began.elapsed() < Duration::from_secs(10), "{ran:?}");
             assert_eq!(
                 (ran.code, ran.out.as_slice()),
                 (Some(0), &b"hello"[..]),
@@ -881,7 +879,7 @@ fn answer_is_asked_for_over_every_kind_of_endpoint() {
     let serve = Serve::start(&endpoints);
     let home = &serve.home;
     let (tcp, udp) = (serve.at[0].port(), serve.at[serve.at.len() - 1].port());
-    for endpoint in [
+    let endpoints = [
         &*format!(":{tcp}"),
         &format!("localhost:{tcp}"),
         &format!("udp://:{udp}"),
@@ -889,16 +887,24 @@ fn answer_is_asked_for_over_every_kind_of_endpoint() {
         "./s",
         "unixgram:./g",
         "unix:@echoic-ready",
-    ] {
+    ];
+    for endpoint in endpoints {
         answers(
             home,
             &[endpoint, "--send", "hi", "--expect", "HI"],
             0,
             &["ready: "],
         );
-        let wrong = [endpoint, "--send", "hi", "--expect", "hi", "-w", "200ms"];
-        answers(home, &wrong, 7, &["not ready", "received HI"]);
     }
+    // Each waits for more until the time is up.
+    thread::scope(|scope| {
+        for endpoint in endpoints {
+            scope.spawn(move || {
+                let wrong = [endpoint, "--send", "hi", "--expect", "hi", "-w", "3s"];
+                answers(home, &wrong, 7, &["not ready", "received HI"]);
+            });
+        }
+    });
     let free = UdpSocket::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

@@ -27,7 +27,7 @@ mod starttls;
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::TcpStream,
     os::unix::fs::PermissionsExt,
     sync::Arc,
@@ -608,12 +608,13 @@ fn new_certificate_is_used_by_new_connections_and_a_bad_one_is_not() {
     .unwrap();
     serve.err.wait_for("cannot be used, the old one stays");
     assert!(fingerprint().contains("CN=server"));
-    ca.client("renewed", Valid::Now)
-        .write(home.path(), "server");
     let renewed = ca.server(&["localhost"], Valid::Now);
     renewed.write(home.path(), "server");
     serve.err.wait_for("new certificate for new connections");
     assert!(fingerprint().contains("CN=server"));
+    // A name that only the old one has.
+    let address = format!("tls://127.0.0.1:{port}");
+    assert_eq!(connect(&home, &address, &["--ca", "ca.pem"]).code, Some(8));
     open.ask("after", "AFTER");
 }
 
@@ -629,9 +630,8 @@ fn handshake_that_stalls_ends_on_time_and_costs_others_nothing() {
     let stalled: Vec<_> = (0..STALLED)
         .map(|i| {
             let mut peer = TcpStream::connect(serve.at[0]).unwrap();
-            // None, the beginning of a record, and half of a ClientHello.
-            peer.write_all(&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3][..[0, 5, 11][i % 3]])
-                .unwrap();
+            // None, the beginning of a record, and half of a ClientHello. If this process pauses here, it may be too late.
+            let _ = peer.write_all(&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3][..[0, 5, 11][i % 3]]);
             peer.set_read_timeout(Some(SOON)).unwrap();
             peer
         })
@@ -643,7 +643,11 @@ fn handshake_that_stalls_ends_on_time_and_costs_others_nothing() {
     }
     let worked = began.elapsed();
     for mut peer in stalled {
-        assert_eq!(peer.read(&mut [0; 9]).unwrap(), 0);
+        // Reset if it wrote after the end.
+        match peer.read(&mut [0; 9]) {
+            Ok(n) => assert_eq!(n, 0),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
     }
     let took = began.elapsed();
     println!("1000 connections in {worked:?} with 50 exchanges, all ended after {took:?}");

@@ -72,8 +72,8 @@ fn input_that_is_there_is_sent_although_the_reader_left() {
         all
     });
     let mut process = start(echoic().arg(&addr));
-    drop(process.stdout.take());
     process.stdin.take().unwrap().write_all(b"data").unwrap();
+    drop(process.stdout.take());
     assert_eq!(ended(&mut process).code(), Some(0));
     assert_eq!(peer.join().unwrap(), "data");
 }

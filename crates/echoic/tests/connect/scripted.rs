@@ -108,7 +108,7 @@ fn expected_reply_ends_it_at_once() {
 fn missing_expected_reply_exits_with_7() {
     let (addr, _) = server(upper);
     let output = run(&[
-        &addr, "--frame", "line", "--send", "hello", "--expect", "hello", "-w", "300ms",
+        &addr, "--frame", "line", "--send", "hello", "--expect", "hello", "-w", "2s",
     ]);
     assert_code(&output, 7);
     assert_eq!(
@@ -159,7 +159,7 @@ fn end_of_a_read_is_no_end_of_a_line_or_word() {
 #[test]
 fn expectation_tells_that_an_anchor_waited_in_vain() {
     let (addr, _) = server(pieces(vec![b"OK"]));
-    let output = run(&[&addr, "--expect", "/^OK$/", "-w", "300ms"]);
+    let output = run(&[&addr, "--expect", "/^OK$/", "-w", "2s"]);
     assert_code(&output, 7);
     assert!(String::from_utf8_lossy(&output.stderr).contains("not of a read"));
     let started = Instant::now();
@@ -197,22 +197,21 @@ fn each_round_expects_its_own_reply() {
         peer.write_all(b"PING\n").unwrap();
         std::io::copy(&mut peer, &mut std::io::sink()).unwrap();
     });
-    let output = run(&[&[&*addr, "-w", "300ms"], &args[..]].concat());
+    let output = run(&[&[&*addr, "-w", "2s"], &args[..]].concat());
     assert_code(&output, 7);
 }
 
 #[test]
 fn hold_option_waits_for_the_peer_to_close() {
-    let until_end = |mut peer: TcpStream| {
+    let until_end = |mut peer: TcpStream, at_most: Duration| {
         let mut byte = [0];
         peer.read_exact(&mut byte).unwrap();
-        peer.set_read_timeout(Some(Duration::from_millis(300)))
-            .unwrap();
+        peer.set_read_timeout(Some(at_most)).unwrap();
         let ended = matches!(peer.read(&mut byte), Ok(0));
         peer.write_all(b"late").unwrap();
         ended
     };
-    let (addr, peer) = server(until_end);
+    let (addr, peer) = server(move |peer| until_end(peer, Duration::from_millis(300)));
     let output = run(&[&addr, "--send", "x", "--hold"]);
     assert_code(&output, 0);
     assert_eq!(
@@ -220,7 +219,7 @@ fn hold_option_waits_for_the_peer_to_close() {
         (b"late".to_vec(), false)
     );
 
-    let (addr, peer) = server(until_end);
+    let (addr, peer) = server(move |peer| until_end(peer, SOON));
     let output = run(&[&addr, "--send", "x"]);
     assert_code(&output, 0);
     assert_eq!(
