@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::{
-    SLOW, SOON, free_port, kill,
+    SLOW, SOON, free_ports, kill,
     process::{signal, tool},
     until_within, wait_for_end,
 };
@@ -135,7 +135,7 @@ impl Nats {
     /// Starts three as a cluster with JetStream, and waits until it takes streams.
     #[track_caller]
     pub(crate) fn cluster() -> [Self; 3] {
-        let ports = [0; 3].map(|_| free_port());
+        let ports: [u16; 3] = free_ports();
         let routes = ports.map(|port| format!("nats-route://127.0.0.1:{port}"));
         let routes = routes.join(", ");
         let nodes = ports.map(|port| {
