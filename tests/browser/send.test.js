@@ -27,6 +27,18 @@ const drawer = (page) => page.getByRole("dialog", { name: "Send" });
 /** @param {import("playwright-core").Page} page @param {string} text */
 const replies = (page, text) => drawer(page).locator(".answer li", { hasText: text });
 
+/** Opens the drawer by its key, which is there with the button. @param {import("playwright-core").Page} page */
+async function openDrawer(page) {
+  await page.locator("#send").waitFor();
+  await page.keyboard.press("n");
+}
+
+/** Waits until the record has so many of a text. @param {string} q @param {number} n */
+const recordedTimes = (q, n) => until(async () => {
+  const found = await recorded(q);
+  return found.length === n ? found : null;
+}, `${n} of ${q} in the record`);
+
 /** What the record has of a text. @param {string} q @returns {Promise<any[]>} */
 async function recorded(q) {
   return (await server.api(`/exchanges?q=${encodeURIComponent(q)}`)).exchanges;
@@ -44,8 +56,7 @@ test("the first message is sent from the page, arrives, moves and is recorded on
   await replies(page, "HELLO⏎").waitFor();
   await page.locator(".rows-body > .row", { hasText: "HELLO⏎" }).waitFor();
   await drawer(page).getByText("1 of 1").waitFor();
-  const found = await recorded("req:hello");
-  assert.equal(found.length, 1, "recorded once");
+  const found = await recordedTimes("req:hello", 1);
   assert.equal(found[0].rep.text, "HELLO\n");
   assert.equal(found[0].role, "server", "as the server saw it");
   const link = drawer(page).getByRole("link", { name: `Open c${found[0].conv}` });
@@ -56,7 +67,7 @@ test("the first message is sent from the page, arrives, moves and is recorded on
 
 test("the drawer by keyboard: n, text, Ctrl+Enter, Escape, and . sends again", async () => {
   const { page, watched, close } = await openConsole(server);
-  await page.keyboard.press("n");
+  await openDrawer(page);
   await drawer(page).waitFor();
   assert.equal(await page.evaluate(() => document.activeElement?.tagName), "TEXTAREA");
   await page.keyboard.type("by keys, n and . are letters here");
@@ -75,7 +86,7 @@ test("the drawer by keyboard: n, text, Ctrl+Enter, Escape, and . sends again", a
 
 test("a counter numbers the messages, and one conversation has them all", async () => {
   const { page, close } = await openConsole(server);
-  await page.keyboard.press("n");
+  await openDrawer(page);
   await page.keyboard.type("Straße {n}");
   await drawer(page).getByLabel("Times").fill("3");
   await drawer(page).getByLabel("Every").fill("30 ms");
@@ -83,7 +94,7 @@ test("a counter numbers the messages, and one conversation has them all", async 
   await drawer(page).getByRole("button", { name: "Send Ctrl Enter" }).click();
   await drawer(page).getByText("3 of 3, as expected").waitFor();
   assert.deepEqual(await drawer(page).locator(".answer .bytes").allTextContents(), ["STRASSE 1⏎", "STRASSE 2⏎", "STRASSE 3⏎"]);
-  const found = await recorded("Straße");
+  const found = await recordedTimes("Straße", 3);
   assert.deepEqual(found.map(({ n }) => n).sort(), [1, 2, 3]);
   assert.equal(new Set(found.map(({ conv }) => conv)).size, 1);
 
@@ -95,20 +106,20 @@ test("a counter numbers the messages, and one conversation has them all", async 
 
 test("bytes are sent as hex and as escapes, and come back as they are", async () => {
   const { page, watched, close } = await openConsole(server);
-  await page.keyboard.press("n");
+  await openDrawer(page);
   await chooseTo(page, "udp://");
   await drawer(page).getByRole("button", { name: "Hex" }).click();
   await drawer(page).getByLabel("Request").fill("00 ff 61 62");
   await drawer(page).getByText("4 B, one datagram each").waitFor();
   await page.keyboard.press("Control+Enter");
   await replies(page, "00 ff 41 42").waitFor();
-  assert.equal((await recorded("hex:00ff6162")).length, 1);
+  await recordedTimes("hex:00ff6162", 1);
 
   await drawer(page).getByRole("button", { name: "Text" }).click();
   await drawer(page).getByLabel("Request").fill("\\x01\\xffescaped");
   await page.keyboard.press("Control+Enter");
   await replies(page, "01 ff 45 53 43").waitFor();
-  assert.equal((await recorded("hex:01ff65736361706564")).length, 1);
+  await recordedTimes("hex:01ff65736361706564", 1);
 
   await drawer(page).getByLabel("Request").fill("a \\q mistake");
   await page.keyboard.press("Control+Enter");
@@ -120,7 +131,7 @@ test("bytes are sent as hex and as escapes, and come back as they are", async ()
 
 test("a greeting is shown without a request, and silence as no reply", async () => {
   const { page, close } = await openConsole(server);
-  await page.keyboard.press("n");
+  await openDrawer(page);
   await chooseTo(page, "greet");
   await page.keyboard.press("Control+Enter");
   await replies(page, "Thank you for connecting").waitFor();
@@ -136,7 +147,7 @@ test("a greeting is shown without a request, and silence as no reply", async () 
 
 test("the command of the drawer sends the same", async () => {
   const { page, close } = await openConsole(server);
-  await page.keyboard.press("n");
+  await openDrawer(page);
   await drawer(page).getByLabel("Request").fill("it's {n} \\x41");
   await drawer(page).getByLabel("Times").fill("7");
   const command = (await drawer(page).locator("footer code").textContent()) ?? "";
@@ -169,7 +180,7 @@ test("a console that may not send has no Send button and no shortcut", async () 
 
 test("the drawer is usable at every width, in both themes", async () => {
   const { page, watched, close } = await openConsole(server);
-  await page.keyboard.press("n");
+  await openDrawer(page);
   await drawer(page).getByLabel("Request").fill("Straße {n}");
   await drawer(page).getByLabel("Times").fill("3");
   await drawer(page).getByLabel("Every").fill("100 ms");
