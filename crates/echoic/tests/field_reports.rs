@@ -198,7 +198,7 @@ fn signal_ends_serve_while_a_name_is_resolved() {
             // It never answers. getaddrinfo(3) waits for it for ten seconds.
             let resolver = UdpSocket::bind((RESOLVER, 53)).unwrap();
             resolver.set_read_timeout(Some(harness::SOON)).unwrap();
-            for (which, name) in [(Signal::INT, "mute"), (Signal::TERM, "deaf")] {
+            for (which, name) in [(Signal::INT, "mute"), (Signal::TERM, "silent")] {
                 let command = format!("serve {name}.test:5000");
                 let mut serve = network.command(&command).spawn().unwrap();
                 wait_for_query(&resolver, name);
