@@ -110,7 +110,7 @@ impl Connection {
             }
         };
         let confirmed = timeout(CONFIRM_TIMEOUT, confirmed).await;
-        confirmed.unwrap_or_else(|_| Err(NatsError::new(&self.url, NatsErrorKind::TimedOut)))
+        confirmed.map_err(|_| NatsError::new(&self.url, NatsErrorKind::TimedOut))?
     }
 
     /// Whether the connection is up, as far as is known.

@@ -3,7 +3,7 @@
 use std::{
     io::{Read, Write, copy},
     net::{TcpListener, TcpStream},
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
     time::Duration,
 };
@@ -16,13 +16,13 @@ use super::{
 
 /// A way to NATS that holds back the first subscription to `subject`, and all after it. Returns its URL, and where it tells that it
 /// holds it, and is told to let it go.
-fn slow_way(nats: &Nats, subject: &str) -> (String, Receiver<()>, Sender<()>) {
+fn slow_way(nats: &Nats, subject: &str) -> (String, Receiver<()>, SyncSender<()>) {
     let url = nats.url(subject);
     let address = url.trim_start_matches("nats://").split('/').next().unwrap();
     let (address, subscription) = (address.to_owned(), format!("SUB {subject} "));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let ours = listener.local_addr().unwrap();
-    let ((holds, held), (go, gone)) = (channel(), channel());
+    let ((holds, held), (go, gone)) = (sync_channel(1), sync_channel(1));
     thread::spawn(move || {
         let mut worker = listener.accept().unwrap().0;
         let mut server = TcpStream::connect(&*address).unwrap();
