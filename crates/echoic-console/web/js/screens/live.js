@@ -166,6 +166,8 @@ class Live {
     try {
       const info = await this.frame.refreshInfo();
       this.tiers.set(info);
+      // The hello may have come before this screen.
+      this.instance ??= info.instance;
       this.explain.button.hidden = !info.features.control || info.readonly;
       this.#showEmpty();
     } catch (error) {
