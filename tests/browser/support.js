@@ -8,6 +8,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
+import { afterEach, beforeEach } from "node:test";
 import readline from "node:readline";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
@@ -157,6 +158,18 @@ export async function closeBrowser() {
   browser = null;
 }
 
+/** What befell the pages of a test, told if it fails: requests without an answer, and states of their connection. @type {string[]} */
+let befell = [];
+beforeEach(() => {
+  befell = [];
+});
+afterEach((test) => {
+  if (!(/** @type {any} */ (test).passed) && befell.length > 0) console.log(`${test.name}:\n  ${befell.join("\n  ")}`);
+});
+
+/** @param {string} what */
+const note = (what) => befell.push(`${new Date().toISOString().slice(11, 23)} ${what}`);
+
 /** What a page did that none may do: errors, reports of the content security policy, dialogs, requests elsewhere. */
 export class Watched {
   /** @type {string[]} */
@@ -164,6 +177,12 @@ export class Watched {
 
   /** @param {import("playwright-core").Page} page @param {string} origin */
   constructor(page, origin) {
+    void page.addInitScript(() => addEventListener("DOMContentLoaded", () => {
+      const state = /** @type {HTMLElement} */ (document.getElementById("state"));
+      const tell = () => console.debug(`state: ${state.textContent?.trim()}`);
+      new MutationObserver(tell).observe(state, { subtree: true, childList: true, characterData: true });
+    }));
+    page.on("requestfailed", (request) => note(`${request.method()} ${request.url()}: ${request.failure()?.errorText}`));
     page.on("pageerror", (error) => this.wrong.push(`error: ${error.stack ?? error.message}`));
     page.on("dialog", (dialog) => {
       this.wrong.push(`dialog: ${dialog.message()}`);
@@ -175,6 +194,7 @@ export class Watched {
     });
     page.on("console", (message) => {
       const text = message.text();
+      if (message.type() === "debug" && text.startsWith("state:")) note(text);
       // A refused connection or a filter mistake is logged by the browser itself.
       if (message.type() === "error" && !/Failed to load resource|ERR_CONNECTION|ERR_INCOMPLETE|ERR_EMPTY/.test(text)) this.wrong.push(`console: ${text}`);
     });
@@ -218,9 +238,9 @@ const axeSource = () => readFileSync(path.join(root, "tests/browser/node_modules
 /** Rules of accessibility that the page breaks. @param {import("playwright-core").Page} page @returns {Promise<string[]>} */
 export async function axe(page) {
   await page.evaluate(axeSource());
-  // Colours are those of a page at rest.
-  const moving = page.evaluate(() => Promise.allSettled(document.getAnimations().map(({ finished }) => finished)));
-  await Promise.race([moving, new Promise((resolve) => setTimeout(resolve, 3000))]);
+  // Colours are those of a page at rest: a row that flashes has those of the theme it began in. What never ends is not waited for.
+  const rests = () => page.evaluate(() => document.getAnimations().every((one) => one.playState !== "running" || one.effect?.getComputedTiming().endTime === Number.POSITIVE_INFINITY));
+  await until(rests, "nothing moves");
   return page.evaluate(async () => {
     const { violations, passes } = await /** @type {any} */ (window).axe.run(document);
     if (passes.length < 10) return ["axe did not run"];
