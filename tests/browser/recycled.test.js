@@ -35,7 +35,11 @@ after(async () => {
 async function scrollTo(page, top) {
   await page.evaluate((to) => document.getElementById("main")?.scrollTo(0, to), top);
   await drawn(page);
-  await until(async () => (await visibleRows(page)).length > 5, `rows at ${top}`);
+  await until(async () => {
+    const [rows, bottom] = [await visibleRows(page), await page.evaluate(() => document.getElementById("main")?.getBoundingClientRect().bottom ?? 0)];
+    const [first, second, last] = [rows[0], rows[1], rows.at(-1)];
+    return first && second && last && (last.key === 1 || last.y + 2 * (second.y - first.y) > bottom);
+  }, `a view full of rows at ${top}`);
 }
 
 /** Texts of the cells of each row in the page. @param {Page} page */
@@ -71,7 +75,8 @@ test("a row has its own words whichever element it is in", async () => {
 test("scrolling makes no elements anew", async () => {
   const { page, close } = await openConsole(server, { at: "#/live" });
   await page.locator(".rows-body > .row").first().waitFor();
-  for (const top of [3000, 0, 3000]) await scrollTo(page, top);
+  // As many as are needed at most, and the rows of all these places loaded.
+  for (const top of [0, 3400, 4800, 6000, 3000]) await scrollTo(page, top);
   await page.evaluate(() => {
     for (const row of document.querySelectorAll(".rows-body > .row")) Object.assign(row, { known: true });
   });
