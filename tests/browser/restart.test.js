@@ -105,7 +105,9 @@ test("console and server are killed in turn twenty times, and the page has each 
     for (let since = Date.now(); seen.size < total && Date.now() - since < SOON; ) {
       const shown = await keys();
       assert.equal(new Set(shown).size, shown.length, "no row twice");
-      for (const key of shown) seen.add(key);
+      // A store that could not be read for a moment leaves a gap.
+      if (shown.some((key) => key < 0)) await page.getByRole("button", { name: "Load them" }).first().click({ timeout: 1000 }).catch(() => {});
+      for (const key of shown) if (key > 0) seen.add(key);
       if (seen.size > last) since = Date.now();
       last = seen.size;
       // Up again when it has gone to the end: a slow frame may have passed over some.
