@@ -91,7 +91,9 @@ impl Nats {
         let dir = self.dir.path();
         let config = dir.join("nats.conf");
         std::fs::write(&config, &self.config).unwrap();
-        let port = self.port.map_or("-1".to_owned(), |port| port.to_string());
+        let port = self
+            .port
+            .map_or_else(|| "-1".to_owned(), |port| port.to_string());
         let mut command = tool("nats-server", "nats-server");
         command
             .arg("--config")
@@ -144,10 +146,18 @@ impl Nats {
             );
             Self::with_jetstream_and(&config, &[])
         });
-        until_within(SLOW, "the cluster has elected a leader", || {
-            let answer = nodes[0].try_request("$JS.API.INFO", "", Duration::from_secs(1));
+        // A leader may be elected before it knows all nodes: then it has too few for a stream on each of them.
+        let ask = |what: &str, payload: &str| {
+            let subject = format!("$JS.API.STREAM.{what}.first");
+            let answer = nodes[0].try_request(&subject, payload, Duration::from_secs(5));
             answer.is_ok_and(|answer| !answer.contains("\"error\""))
+        };
+        let stream = r#"{"name":"first","subjects":["first"],"retention":"limits","discard":"old",
+            "storage":"file","num_replicas":3}"#;
+        until_within(SLOW, "a stream can be on each node", || {
+            ask("CREATE", stream)
         });
+        until_within(SLOW, "it is deleted", || ask("DELETE", ""));
         nodes
     }
 
