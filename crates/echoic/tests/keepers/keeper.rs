@@ -8,7 +8,7 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::harness::{Home, Lines, Nats, SOON, kill, signal, wait_for_end};
+use super::harness::{Home, Lines, Nats, SLOW, SOON, kill, signal, wait_for_end};
 
 /// A running keeper of the stream `record`. It is killed when this is dropped, also by a panic.
 pub(super) struct Keeper {
@@ -36,7 +36,8 @@ impl Keeper {
         let mut command = home.echoic(&[&["keep", "--from", url], args].concat());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let err = Lines::of(child.stderr.take().unwrap());
-        err.wait_for("keeping: ");
+        // A cluster chooses a leader for each of its lanes before.
+        err.wait_for_within(SLOW, "keeping: ");
         Self {
             child,
             err,
