@@ -35,7 +35,7 @@ async function openHeard(at) {
         // Before the page hears it.
         this.port.addEventListener("message", (event) => {
           if (event.data.topic === "hello") told.hello = event.data.data;
-          if (told.deaf?.includes(event.data.topic) && event.isTrusted) event.stopImmediatePropagation();
+          if (told.missed?.includes(event.data.topic) && event.isTrusted) event.stopImmediatePropagation();
         });
         told.tell = (/** @type {string} */ topic, /** @type {any} */ data) => this.port.dispatchEvent(new MessageEvent("message", { data: { topic, data } }));
       }
@@ -46,10 +46,10 @@ async function openHeard(at) {
   await opened.page.locator("#state", { hasText: "live" }).waitFor();
   await until(() => opened.page.evaluate(() => /** @type {any} */ (window).hello !== undefined), "events are heard");
   /** Holds back events of these topics. @param {string[]} topics */
-  const deafen = (topics) => opened.page.evaluate((deaf) => Object.assign(window, { deaf }), topics);
+  const miss = (topics) => opened.page.evaluate((missed) => Object.assign(window, { missed }), topics);
   /** @param {string} topic @param {any} [data] */
   const tell = (topic, data) => opened.page.evaluate(([name, what]) => /** @type {any} */ (window).tell(name, what ?? /** @type {any} */ (window).hello), [topic, data]);
-  return { ...opened, deafen, tell };
+  return { ...opened, miss, tell };
 }
 
 /** Lets the first `n` calls of an address fail. @param {Page} page @param {RegExp} address @param {number} n */
@@ -138,10 +138,10 @@ test("an older answer does not open a conversation again", async () => {
 test("after a connection that was lost the lists and the conversation have the end", async () => {
   for (const screen of ["live", "conversations", "one"]) {
     const { client, conv } = await connected(`lost-${screen}`);
-    const { page, watched, close, deafen, tell } = await openHeard(screen === "one" ? `#/conversations/${conv}` : `#/${screen}`);
+    const { page, watched, close, miss, tell } = await openHeard(screen === "one" ? `#/conversations/${conv}` : `#/${screen}`);
     const place = page.locator({ live: ".peers", conversations: `#conversation-${conv}`, one: ".title" }[screen] ?? "");
     await place.getByText("open", { exact: true }).waitFor();
-    await deafen(["conversations", "labels", "batch", "tick"]);
+    await miss(["conversations", "labels", "batch", "tick"]);
     client.close();
     await ended(conv);
     await tell("hello");
@@ -153,10 +153,10 @@ test("after a connection that was lost the lists and the conversation have the e
 
 test("conversations that an event leaves out end on Live too, and its cards stay", async () => {
   const { client, conv } = await connected("left-out");
-  const { page, watched, close, deafen, tell } = await openHeard("#/live");
+  const { page, watched, close, miss, tell } = await openHeard("#/live");
   await page.locator(".peers").getByText("open", { exact: true }).waitFor();
   const card = await page.locator(".card.endpoint").elementHandle();
-  await deafen(["conversations", "tick"]);
+  await miss(["conversations", "tick"]);
   client.close();
   await ended(conv);
   await tell("conversations", { opened: [], half: [], ended: [], more: 1 });
@@ -167,9 +167,9 @@ test("conversations that an event leaves out end on Live too, and its cards stay
 });
 
 test("endpoints that come back under other ids are asked for, once", async () => {
-  const { page, close, deafen, tell } = await openHeard("#/live");
+  const { page, close, miss, tell } = await openHeard("#/live");
   await page.locator(".card.endpoint").waitFor();
-  await deafen(["tick"]);
+  await miss(["tick"]);
   let asked = 0;
   page.on("request", (request) => {
     if (request.url().endsWith("/api/v1/info")) asked++;
