@@ -221,7 +221,7 @@ export async function openPage(server, options = {}) {
 }
 
 /**
- * Opens the console in a browser of its own, and waits until it is live.
+ * Opens the console in a browser of its own, and waits until it is live and shows a screen.
  * @param {Server} server
  * @param {import("playwright-core").BrowserContextOptions & {at?: string}} [options] `at`: address of a screen, `#/live`
  */
@@ -230,6 +230,8 @@ export async function openConsole(server, options = {}) {
   const opened = await openPage(server, rest);
   if (at) await opened.page.goto(`${server.origin}/${at}`);
   await opened.page.locator("#state", { hasText: "live" }).waitFor();
+  // The scripts of the screen may still be on their way.
+  await opened.page.locator("#main > *").first().waitFor({ state: "attached" });
   return opened;
 }
 
