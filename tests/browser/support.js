@@ -231,7 +231,7 @@ export async function openConsole(server, options = {}) {
   if (at) await opened.page.goto(`${server.origin}/${at}`);
   await opened.page.locator("#state", { hasText: "live" }).waitFor();
   // The scripts of the screen may still be on their way.
-  await opened.page.locator("#main > *").first().waitFor({ state: "attached" });
+  await opened.page.locator("#main > :not(noscript)").first().waitFor({ state: "attached" });
   return opened;
 }
 
