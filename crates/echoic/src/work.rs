@@ -26,16 +26,15 @@ use crate::{
     term,
 };
 
-/// Threads of the runtime: one for the connection, one for the service.
-const THREADS: usize = 2;
-
 /// The longest time that a stop takes.
 const DRAINS_WITHIN: Duration = Duration::from_secs(10);
 
 /// Answers until a signal to stop, and then what it has received.
+///
+/// One thread has the connection and the service: to hand each run from one thread to another took a third of a worker's time.
+/// Whoever has more cores starts more workers.
 pub(crate) fn run(args: &WorkArgs) -> CommandResult {
-    let runtime = runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
+    let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| CliError::system(format!("cannot start: {error}")))?;
