@@ -148,7 +148,7 @@ test("TLS and bytes so far are accessible, and look as they should at each width
   await open.ask("still open\n", "STILL OPEN\n");
   const { page, watched, close } = await openConsole(server);
   /** @type {[string, string, string][]} */
-  const screens = [["live", "#/live", ".tls:not([hidden])"], ["list", "#/conversations", ".tls:not([hidden])"], ["conversation", `#/conversations/${conv.full}`, ".ev"]];
+  const screens = [["live", "#/live", ".tls:not([hidden])"], ["list", "#/conversations", ".convs .tls:not([hidden])"], ["conversation", `#/conversations/${conv.full}`, ".ev"]];
   for (const [name, address, there] of screens) {
     await page.goto(`${server.origin}/${address}`);
     await page.locator(`#main ${there}`).first().waitFor();

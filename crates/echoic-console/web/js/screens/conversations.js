@@ -86,6 +86,7 @@ class ConversationsScreen {
 
   #build() {
     const { parts } = this;
+    this.#showOrder();
     const bar = el("div", { class: "bar" }, this.tabs.node, el("span", { class: "push" }), parts.found, parts.meter, parts.stop, this.map.picker);
     append(parts.list, bar, this.map.node, this.marked.node, parts.grid, parts.nothing, parts.foot);
     fill(this.frame.main, el("h1", { class: "sr" }, "Conversations"), parts.first, parts.list);
