@@ -101,9 +101,15 @@ export class ConversationSource {
   async among(ids) {
     const rest = this.q.replace(/(^|\s)(sort|limit):\S+/g, " ").trim();
     const q = `conv:${ids.join(",")} ${/\bOR\b/.test(rest) ? `(${rest})` : rest}`;
-    const answer = await api.get("/conversations", { q, limit: PAGE, budget: "1s" }, this.aborted.signal);
-    const wanted = new Set(ids);
-    return answer.conversations.filter((/** @type {Conversation} */ { conv }) => wanted.has(conv));
+    /** @type {Conversation[]} */
+    const found = [];
+    let before = null;
+    do {
+      const answer = await api.get("/conversations", { q, before, limit: PAGE, budget: "1s" }, this.aborted.signal);
+      found.push(...answer.conversations);
+      before = answer.searched.done ? null : answer.next;
+    } while (before !== null);
+    return found.filter(({ conv }) => ids.includes(conv));
   }
 }
 
