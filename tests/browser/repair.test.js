@@ -2,7 +2,7 @@
  * Events that are lost and calls that fail or answer late: the page repairs what it shows.
  */
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { after, afterEach, before, test } from "node:test";
 import { Client, closeBrowser, drawn, openConsole, Server, until } from "./support.js";
 
 /** @typedef {import("playwright-core").Page} Page */
@@ -20,6 +20,15 @@ before(async () => {
 after(async () => {
   await server?.stop();
   await closeBrowser();
+});
+
+/** Clients of the test that runs. @type {Client[]} */
+const clients = [];
+
+// A test that fails leaves no open conversation to the next one.
+afterEach(async () => {
+  for (const client of clients.splice(0)) client.close();
+  await until(async () => (await server.api("/conversations?q=is:open")).conversations.length === 0, "all have ended");
 });
 
 /** Opens a screen of which the events can be held back, and others be told. @param {string} at */
@@ -66,6 +75,7 @@ async function failFirst(page, address, n) {
 /** A client that says something, and its conversation. @param {string} text @param {string} [more] */
 async function connected(text, more = "") {
   const client = await Client.connect(server.port());
+  clients.push(client);
   await client.ask(`${text}${more}\n`, "\n");
   const conv = await until(async () => (await server.api(`/conversations?q=req:${text}`)).conversations[0]?.conv, "it is recorded");
   return { client, conv };
@@ -111,6 +121,24 @@ test("a row of a filter comes though the call for it fails", async () => {
     watched.check();
     await close();
   }
+});
+
+test("a search among changed conversations goes on until it is done", async () => {
+  const { page, watched, close } = await openConsole(server, { at: "#/conversations?q=any:unfinished" });
+  await page.getByText("No conversation matches so far").waitFor();
+  let calls = 0;
+  await page.route(/\/conversations\?q=conv/, async (route) => {
+    const answer = await (await route.fetch()).json();
+    calls++;
+    // Of a search that ran out of its time before it found what there is.
+    if (!new URL(route.request().url()).searchParams.has("before")) Object.assign(answer, { next: 1_000_000, conversations: [], searched: { done: false, left: 9 } });
+    await route.fulfill({ json: answer });
+  });
+  const { conv } = await connected("unfinished");
+  await page.locator(`#conversation-${conv}`).waitFor();
+  assert.ok(calls > 1);
+  watched.check();
+  await close();
 });
 
 test("an older answer does not open a conversation again", async () => {

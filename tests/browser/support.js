@@ -211,27 +211,39 @@ export class Watched {
  * @param {import("playwright-core").BrowserContextOptions} [options]
  */
 export async function openPage(server, options = {}) {
+  const opened = await newPage(server, options);
+  await opened.page.goto(server.url);
+  return opened;
+}
+
+/** @param {Server} server @param {import("playwright-core").BrowserContextOptions} options */
+async function newPage(server, options) {
   browser ??= await launch();
   const context = await browser.newContext({ viewport: SIZES[0], ignoreHTTPSErrors: true, ...options });
   context.setDefaultTimeout(SOON);
   const page = await context.newPage();
   const watched = new Watched(page, server.origin);
-  await page.goto(server.url);
   return { context, page, watched, close: () => context.close() };
 }
 
 /**
  * Opens the console in a browser of its own, and waits until it is live and shows a screen.
+ *
+ * The session is opened by a call. The address with the token leads to Live first, and what a screen shows stays until the scripts
+ * of the next one are loaded: a test that looked then would see Live.
  * @param {Server} server
- * @param {import("playwright-core").BrowserContextOptions & {at?: string}} [options] `at`: address of a screen, `#/live`
+ * @param {import("playwright-core").BrowserContextOptions & {at?: string}} [options] `at`: address of a screen
  */
-export async function openConsole(server, options = {}) {
-  const { at, ...rest } = options;
-  const opened = await openPage(server, rest);
-  if (at) await opened.page.goto(`${server.origin}/${at}`);
-  await opened.page.locator("#state", { hasText: "live" }).waitFor();
+export async function openConsole(server, { at = "#/live", ...options } = {}) {
+  const opened = await newPage(server, options);
+  const { context, page } = opened;
+  const token = new URLSearchParams(new URL(server.url).hash.slice(1)).get("t");
+  const answer = await context.request.post(`${server.origin}/api/v1/session`, { data: { token } });
+  assert.ok(answer.ok(), `a session: ${answer.status()} ${await answer.text()}`);
+  await page.goto(`${server.origin}/${at}`);
+  await page.locator("#state", { hasText: "live" }).waitFor();
   // The scripts of the screen may still be on their way.
-  await opened.page.locator("#main > :not(noscript)").first().waitFor({ state: "attached" });
+  await page.locator("#main > :not(noscript)").first().waitFor({ state: "attached" });
   return opened;
 }
 
