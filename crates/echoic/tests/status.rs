@@ -17,7 +17,6 @@ use std::{
     process::Stdio,
     sync::Arc,
     thread,
-    time::Duration,
 };
 
 use rustix::process::Signal;
@@ -176,14 +175,7 @@ fn draining_server_answers_that_it_stops() {
         "60s",
     ]);
     let talk = Talk::to(serve.at[0]);
-    let mut stream = &talk.0;
-    stream
-        .set_write_timeout(Some(Duration::from_millis(300)))
-        .unwrap();
-    let mut write =
-        || std::io::Write::write_all(&mut stream, &b"0123456789abcde\n".repeat(4096)).is_ok();
-    // Nothing is taken any more if it is not twice.
-    while write() || write() {}
+    talk.fill();
     serve.signal(Signal::TERM);
     serve.err.wait_for("again to stop at once");
     assert_eq!(status(&serve.home, &[])["stopping"], true);

@@ -11,7 +11,7 @@ mod harness;
 
 use std::{
     collections::HashMap,
-    io::{ErrorKind, Read, Write},
+    io::{Read, Write},
     net::{Shutdown, SocketAddr},
     sync::{
         Arc,
@@ -269,21 +269,7 @@ fn idle_conversations_do_not_delay_the_stop() {
 /// A peer that has been sent more than its buffers hold, and reads nothing.
 fn peer_that_never_reads(serve: &Serve) -> Talk {
     let talk = Talk::to(serve.at[0]);
-    // With the peer's window and our buffers full, the server sends no more: then some of the reply is unsent.
-    let mut stream = &talk.0;
-    stream
-        .set_write_timeout(Some(Duration::from_millis(300)))
-        .unwrap();
-    let block = [b"0123456789abcde\n".repeat(4096)].concat();
-    let full = loop {
-        if let Err(error) = stream.write_all(&block) {
-            break error.kind();
-        }
-    };
-    assert!(
-        matches!(full, ErrorKind::WouldBlock | ErrorKind::TimedOut),
-        "{full:?}"
-    );
+    talk.fill();
     talk
 }
 

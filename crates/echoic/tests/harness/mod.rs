@@ -28,7 +28,7 @@ pub(crate) use self::{
     home::Home,
     http::{Answer, ConsoleAt},
     nats::Nats,
-    peer::{Load, Loaded, Talk},
+    peer::{FULL_AFTER, Load, Loaded, Talk, fill},
     ports::{free_port, free_ports, raise_open_files, tutorial_ports},
     process::{Lines, Ran, kill, python, run, signal, signal_to_the_end, tool, wait_for_end},
     repeat::{repeat_while, stood_still, undisturbed},

@@ -1,7 +1,7 @@
 //! Peers: one for single exchanges, and one that sends as fast as it can and logs every reply.
 
 use std::{
-    io::{self, BufRead, BufReader, Read, Write},
+    io::{self, BufRead, BufReader, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     sync::{
         Arc,
@@ -55,6 +55,13 @@ impl Talk {
         self.expect_reply(reply);
     }
 
+    /// Sends lines and reads no reply until nothing more is taken: all buffers are full, and the server has replies to send.
+    #[track_caller]
+    pub(crate) fn fill(&self) {
+        self.0.set_write_timeout(Some(FULL_AFTER)).unwrap();
+        fill(&self.0);
+    }
+
     /// Shuts down our half, and reads the rest to a clean end.
     #[track_caller]
     pub(crate) fn finish(mut self) -> Vec<u8> {
@@ -68,6 +75,27 @@ impl Talk {
         let mut rest = Vec::new();
         self.0.read_to_end(&mut rest).unwrap();
         rest
+    }
+}
+
+/// Time after which a write has been refused once.
+pub(crate) const FULL_AFTER: Duration = Duration::from_millis(200);
+
+/// Writes lines to a stream, which has [`FULL_AFTER`] as its write timeout, until nothing more is taken. A server that is only slow
+/// takes some of it meanwhile, so several refusals in a row are wanted.
+#[track_caller]
+pub(crate) fn fill(mut stream: impl Write) {
+    let block = b"0123456789abcde\n".repeat(4096);
+    let (mut at, mut refused) = (0, 0);
+    while refused < 3 {
+        match stream.write(&block[at..]) {
+            Ok(taken) => (at, refused) = ((at + taken) % block.len(), 0),
+            Err(error) => {
+                let is_full = matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+                assert!(is_full, "{error}");
+                refused += 1;
+            }
+        }
     }
 }
 

@@ -1,17 +1,16 @@
 //! Conversations that are cut: each has its end in the record, over whatever it was held and however the stop came.
 
 use std::{
-    io::Write,
     os::unix::net::{UnixDatagram, UnixStream},
     process::Stdio,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use rustix::process::Signal;
 
 use super::{AT_ONCE, peer_that_never_reads};
-use crate::harness::{Home, Serve, Talk};
+use crate::harness::{FULL_AFTER, Home, Serve, Talk, fill};
 
 /// One stream and one datagram endpoint in each family, on several workers.
 const ENDPOINTS: [&str; 10] = [
@@ -43,11 +42,9 @@ fn held_up(home: &Arc<Home>, more: &[&str]) -> (Serve, Peers) {
     command.stdin(Stdio::piped());
     let serve = Serve::from(home, &args, command);
     let tcp = [peer_that_never_reads(&serve), peer_that_never_reads(&serve)];
-    let mut unix = UnixStream::connect(home.path().join("x.sock")).unwrap();
-    unix.set_write_timeout(Some(Duration::from_millis(300)))
-        .unwrap();
-    let block = b"0123456789abcde\n".repeat(4096);
-    while unix.write_all(&block).is_ok() {}
+    let unix = UnixStream::connect(home.path().join("x.sock")).unwrap();
+    unix.set_write_timeout(Some(FULL_AFTER)).unwrap();
+    fill(&unix);
     let datagrams = UnixDatagram::bind(home.path().join("peer.sock")).unwrap();
     datagrams.connect(home.path().join("g.sock")).unwrap();
     datagrams.send(b"answered").unwrap();
