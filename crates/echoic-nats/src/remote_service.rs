@@ -56,6 +56,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How often it is asked whether a worker serves the subject: perhaps no conversation comes to find out.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Time until a worker that serves is known to each node of NATS: in a cluster they tell each other.
+const KNOWN_WITHIN: Duration = Duration::from_secs(1);
+
 /// Time for a worker to say what it serves.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -107,8 +110,7 @@ impl RemoteService {
     pub async fn connect(&self, name: &str) -> Result<(), NatsError> {
         let workers = Workers::open(Connection::open(&self.url, name).await?).await?;
         let error = |kind| NatsError::new(&self.url, kind);
-        let hello = workers.ask_any(&Question::Hello);
-        let hello = match timeout(HELLO_TIMEOUT, hello).await {
+        let hello = match timeout(HELLO_TIMEOUT, hello(&workers)).await {
             Ok(Ok(hello)) => hello,
             Ok(Err(Unanswered::NoWorker)) => return Err(error(NatsErrorKind::NoWorker)),
             Ok(Err(_)) | Err(_) => return Err(error(NatsErrorKind::TimedOut)),
@@ -133,6 +135,18 @@ impl RemoteService {
         tokio::spawn(Link::look_for_workers(Arc::downgrade(&link)));
         let _ = self.link.set(link);
         Ok(())
+    }
+}
+
+/// Asks a worker what it serves; one that is not known yet is waited for.
+async fn hello(workers: &Workers) -> Result<Bytes, Unanswered> {
+    let deadline = Instant::now() + KNOWN_WITHIN;
+    loop {
+        let answer = workers.ask_any(&Question::Hello).await;
+        if answer != Err(Unanswered::NoWorker) || Instant::now() >= deadline {
+            return answer;
+        }
+        sleep(PAUSE).await;
     }
 }
 
@@ -386,3 +400,6 @@ impl RemoteConversation {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
