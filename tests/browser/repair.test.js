@@ -281,13 +281,16 @@ test("a second press loads no bytes twice", async () => {
   const { client, conv } = await connected("long", "x".repeat(100_000));
   const { page, watched, close } = await openConsole(server, { at: `#/conversations/${conv}` });
   let calls = 0;
+  let pressed = () => {};
+  const pressedTwice = new Promise((resolve) => (pressed = () => resolve(null)));
   await page.route(/\/exchanges\/\d+\/request/, async (route) => {
     calls++;
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    await pressedTwice;
     await route.continue();
   });
   const box = page.locator("#m1 .q");
   for (let n = 0; n < 2; n++) await box.getByRole("button", { name: /^Show/ }).click();
+  pressed();
   await box.getByText(/^6\d(\.\d)? KiB of/).waitFor();
   assert.equal(calls, 1);
   client.close();
