@@ -1,6 +1,6 @@
 //! The files of the page, embedded in the program.
 //!
-//! Scripts are served without comments and types, and all text is compressed if the browser takes gzip: the page
+//! Scripts and styles are served without comments, and all text is compressed if the browser takes gzip: the page
 //! is small also through a tunnel.
 
 use std::{
@@ -85,8 +85,9 @@ fn served(path: &str) -> Option<Served> {
         return Some(served.clone());
     }
     let found = Web::get(path)?;
-    let plain = match std::str::from_utf8(&found.data) {
-        Ok(text) if ending(path) == "js" => without_comments(text).into_bytes(),
+    let plain = match (ending(path), std::str::from_utf8(&found.data)) {
+        ("js", Ok(script)) => without_comments(script).into_bytes(),
+        ("css", Ok(styles)) => without_css_comments(styles).into_bytes(),
         _ => found.data.into_owned(),
     };
     // Writing to memory cannot fail.
@@ -146,6 +147,20 @@ fn push_without_types(out: &mut String, line: &str) {
     out.push_str(rest);
 }
 
+/// Removes the comments of a style sheet; its lines keep their numbers. No string of ours has the signs of a comment.
+fn without_css_comments(styles: &str) -> String {
+    let mut out = String::with_capacity(styles.len());
+    let mut rest = styles;
+    while let Some((before, comment)) = rest.split_once("/*") {
+        let (comment, after) = comment.split_once("*/").unwrap_or((comment, ""));
+        out.push_str(before);
+        out.extend(comment.matches('\n'));
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +170,13 @@ mod tests {
         let script = "/** A. */\n/**\n * B.\n * @param {string} c\n */\nexport const d = /** @type {E} */ (f);\n  /** G. */\n  // I.\n  h(); // J.\n";
         let served = without_comments(script);
         assert_eq!(served, "\n\n\n\n\nexport const d = (f);\n\n\nh(); // J.\n");
+    }
+
+    #[test]
+    fn style_sheet_is_served_without_comments() {
+        let styles = "/* A. */\na { b: c } /* D\n   E. */ f { g: h }\ni { j: k } /* open";
+        let served = without_css_comments(styles);
+        assert_eq!(served, "\na { b: c } \n f { g: h }\ni { j: k } ");
     }
 
     /// A page over a slow line: all files together, each compressed.
