@@ -179,6 +179,42 @@ test("after a connection that was lost the lists and the conversation have the e
   }
 });
 
+test("the list has all conversations that opened while the connection was lost", async () => {
+  // Of one row first, and then of more rows than the list holds: it is loaded again.
+  for (const n of [450, 1000]) {
+    const { page, watched, close, miss, tell } = await openHeard("#/conversations");
+    const rows = async () => Number(await page.locator("[role=grid]").getAttribute("aria-rowcount")) - 1;
+    const before = (await server.api("/info")).store.conversations;
+    await until(async () => (await rows()) === before, "the rows before");
+    await miss(["conversations", "batch", "tick"]);
+    for (let opened = 0; opened < n; opened += 50) await Promise.all(Array.from({ length: 50 }, () => Client.connect(server.port()).then((client) => client.close())));
+    await until(async () => (await server.api("/info")).store.conversations === before + n, "all are recorded");
+    await tell("hello");
+    await until(async () => (await rows()) >= before + Math.min(n, 800) - 1, `${n} more rows`);
+    watched.check();
+    await close();
+  }
+});
+
+test("a call for the newest rows that fails leaves the list as it was, and it tells new ones", async () => {
+  const { page, watched, close } = await openConsole(server, { at: "#/conversations" });
+  await page.locator(".rows-body > .row").first().waitFor();
+  // So far down that the newest rows are no longer loaded.
+  await page.locator("#main").evaluate((main) => main.scrollTo(0, main.scrollHeight));
+  const first = (await server.api("/conversations?limit=1&after=0")).conversations[0].conv;
+  await page.locator(`#conversation-${first}`).waitFor();
+  const calls = await failFirst(page, /\/conversations\?limit=200$/, 1);
+  await page.keyboard.press("G");
+  await until(() => calls.failed === 1, "the call has failed");
+  const { client, conv } = await connected("newest");
+  await page.getByRole("button", { name: /^\d+ new/ }).waitFor();
+  await page.keyboard.press("G");
+  await page.locator(`#conversation-${conv}`).waitFor();
+  client.close();
+  watched.check();
+  await close();
+});
+
 test("conversations that an event leaves out end on Live too, and its cards stay", async () => {
   const { client, conv } = await connected("left-out");
   const { page, watched, close, miss, tell } = await openHeard("#/live");

@@ -79,14 +79,15 @@ export class Rows {
     this.changes = [];
     this.early ??= [];
     list.density = undefined;
-    const page = await source.older();
+    const page = await source.older().catch((error) => {
+      if (generation === loader.generation) this.#takeEarly();
+      throw error;
+    });
     if (generation !== loader.generation) return;
     list.start(page.rows, page.end);
     this.currentKey = null;
-    const early = this.early.filter((item) => topKey(item, options.keyOf) > list.newest);
-    this.early = null;
     this.#toTop();
-    this.push(early);
+    this.#takeEarly();
     this.#applyChanges();
     this.draw();
     if (page.end) return;
@@ -95,6 +96,14 @@ export class Rows {
     list.oldestKey = options.keyOf(oldest);
     list.estimateBelow();
     this.draw();
+  }
+
+  /** Adds the rows that came while the list was being loaded. */
+  #takeEarly() {
+    /** @type {(T | Gap)[]} */
+    const early = this.early ?? [];
+    this.early = null;
+    this.push(early.filter((item) => topKey(item, this.options.keyOf) > this.list.newest));
   }
 
   /** Whether the reader is at the newest row. */
@@ -212,7 +221,7 @@ export class Rows {
   toNewest() {
     const { source } = this.loader;
     if (this.list.above > 0 && source) {
-      void this.show(source);
+      this.show(source).catch(() => {});
       return;
     }
     this.release(false);

@@ -29,6 +29,8 @@ import { mount as mountOne } from "./conversation.js";
 const ASK_EVERY = 500;
 /** Most conversations asked for at once. */
 const ASKED_MOST = 100;
+/** Most pages of rows that came meanwhile; beyond, the list is loaded again. */
+const PAGES_MOST = 4;
 /** A conversation that was silent so long flashes when it speaks, in ms. */
 const QUIET = 10_000;
 /** A search that takes longer is told, in ms. */
@@ -63,6 +65,8 @@ class ConversationsScreen {
     /** Ids that may have become rows of the filter. @type {Set<number>} */
     this.candidates = new Set();
     this.asking = false;
+    this.behind = false;
+    this.catching = false;
     this.searching = false;
     this.said = 0;
     this.gone = false;
@@ -317,17 +321,33 @@ class ConversationsScreen {
 
   /** After a pause or a gap: rows that came meanwhile, and the present state of those in view. */
   async #catchUp() {
+    this.behind = true;
+    if (this.catching) return;
+    this.catching = true;
+    while (this.behind && !this.gone) {
+      this.behind = false;
+      await this.#newer().catch((error) => (this.behind = !isMistake(error)));
+      await pause(ASK_EVERY);
+    }
+    this.catching = false;
+  }
+
+  async #newer() {
     const { rows, source } = this;
     if (!rows || !source) return;
-    try {
-      await this.ready;
-      this.#ask(rows.inView().filter(({ state }) => state !== "ended").map(({ conv }) => conv));
-      if (this.oldestFirst) return;
-      const page = await source.newer(rows.newestKey());
+    await this.ready;
+    this.#ask(rows.inView().filter(({ state }) => state !== "ended").map(({ conv }) => conv));
+    let after = rows.newestKey();
+    for (let n = 0; n < PAGES_MOST; n++) {
+      if (this.source !== source || this.oldestFirst) return;
+      const page = await source.newer(after);
       if (this.source === source) this.#push(page.rows);
-    } catch (error) {
-      if (!isMistake(error)) setTimeout(() => this.source === source && !this.gone && void this.#catchUp(), AGAIN);
+      if (page.end) return;
+      after = page.rows[0]?.conv ?? after;
     }
+    const [place] = rows.atEdge() ? [] : rows.inView();
+    await rows.show(source);
+    if (place) await rows.goTo(place.conv);
   }
 
   /** Durations of open conversations, and what part of the record is in view. */
