@@ -196,6 +196,33 @@ test("the list has all conversations that opened while the connection was lost",
   }
 });
 
+test("rows that an event leaves out are not hidden by newer ones, while others are being asked for", async () => {
+  const { page, watched, close, miss, tell } = await openHeard("#/conversations");
+  const rows = async () => Number(await page.locator("[role=grid]").getAttribute("aria-rowcount")) - 1;
+  const before = (await server.api("/info")).store.conversations;
+  await until(async () => (await rows()) === before, "the rows before");
+  await miss(["conversations", "batch", "tick"]);
+  let release = () => {};
+  const released = new Promise((resolve) => (release = () => resolve(null)));
+  let calls = 0;
+  await page.route(/\/conversations\?.*after=/, async (route) => {
+    const answer = await route.fetch();
+    if (++calls === 1) await released;
+    await route.fulfill({ response: answer });
+  });
+  await tell("conversations", { opened: [], half: [], ended: [], more: 1 });
+  await until(() => calls === 1, "rows are asked for");
+  for (let n = 0; n < 10; n++) (await Client.connect(server.port())).close();
+  await until(async () => (await server.api("/info")).store.conversations === before + 10, "all are recorded");
+  const [newest] = (await server.api("/conversations?limit=1")).conversations;
+  await tell("conversations", { opened: [newest], half: [], ended: [], more: 9 });
+  await page.locator(`#conversation-${newest.conv}`).waitFor();
+  release();
+  await until(async () => (await rows()) === before + 10, "all rows");
+  watched.check();
+  await close();
+});
+
 test("a call for the newest rows that fails leaves the list as it was, and it tells new ones", async () => {
   const { page, watched, close } = await openConsole(server, { at: "#/conversations" });
   await page.locator(".rows-body > .row").first().waitFor();

@@ -65,7 +65,8 @@ class ConversationsScreen {
     /** Ids that may have become rows of the filter. @type {Set<number>} */
     this.candidates = new Set();
     this.asking = false;
-    this.behind = false;
+    /** Newest row below which none is missing, while there may be others to ask for. @type {number | null} */
+    this.behind = null;
     this.catching = false;
     this.searching = false;
     this.said = 0;
@@ -153,6 +154,7 @@ class ConversationsScreen {
     const { q } = this;
     const source = new ConversationSource(q, this.oldestFirst, (searching, left) => this.source === source && this.#progress(searching, left));
     this.source = source;
+    this.behind = null;
     this.candidates.clear();
     this.spoke.clear();
     const rows = this.#makeRows(source);
@@ -321,29 +323,34 @@ class ConversationsScreen {
 
   /** After a pause or a gap: rows that came meanwhile, and the present state of those in view. */
   async #catchUp() {
-    this.behind = true;
+    // Rows that come until then do not hide those that are missing below them.
+    this.behind ??= this.rows?.newestKey() ?? 0;
     if (this.catching) return;
     this.catching = true;
-    while (this.behind && !this.gone) {
-      this.behind = false;
-      await this.#newer().catch((error) => (this.behind = !isMistake(error)));
+    while (this.behind !== null && !this.gone) {
+      const after = this.behind;
+      this.behind = null;
+      await this.#newer(after).catch((error) => {
+        if (!isMistake(error)) this.behind = after;
+      });
       await pause(ASK_EVERY);
     }
     this.catching = false;
   }
 
-  async #newer() {
+  /** @param {number} after the newest of the rows of which none is missing; 0 before there are any */
+  async #newer(after) {
     const { rows, source } = this;
     if (!rows || !source) return;
     await this.ready;
     this.#ask(rows.inView().filter(({ state }) => state !== "ended").map(({ conv }) => conv));
-    let after = rows.newestKey();
+    let from = after || rows.newestKey();
     for (let n = 0; n < PAGES_MOST; n++) {
       if (this.source !== source || this.oldestFirst) return;
-      const page = await source.newer(after);
+      const page = await source.newer(from);
       if (this.source === source) this.#push(page.rows);
       if (page.end) return;
-      after = page.rows[0]?.conv ?? after;
+      from = page.rows[0]?.conv ?? from;
     }
     const [place] = rows.atEdge() ? [] : rows.inView();
     await rows.show(source);
