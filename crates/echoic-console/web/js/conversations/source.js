@@ -30,7 +30,7 @@ export class ConversationSource {
     this.left = 0;
   }
 
-  /** Key of a conversation in the list. @param {Conversation} conversation */
+  /** Key of a conversation in the list. @param {{conv: number}} conversation */
   keyOf({ conv }) {
     return this.oldestFirst ? TURNED - conv : conv;
   }
@@ -38,6 +38,11 @@ export class ConversationSource {
   /** Conversation of a key. @param {number} key */
   idOf(key) {
     return this.oldestFirst ? TURNED - key : key;
+  }
+
+  /** Whether its list is gone. */
+  get isGone() {
+    return this.aborted.signal.aborted;
   }
 
   /** Gives up what is under way, for good. */

@@ -9,7 +9,8 @@ import { conversationsParts } from "../conversations/parts.js";
 import { ConversationRow } from "../conversations/row.js";
 import { ConversationSource } from "../conversations/source.js";
 import { Tabs } from "../conversations/tabs.js";
-import { append, el, fill, pause, setText } from "../dom.js";
+import { Updates } from "../conversations/updates.js";
+import { append, el, fill, setText } from "../dom.js";
 import { count, counted, shellQuote, storeOption } from "../format.js";
 import { icon, showError } from "../icons.js";
 import { register } from "../keys.js";
@@ -25,14 +26,6 @@ import { mount as mountOne } from "./conversation.js";
 /** @typedef {import("../screens.js").Frame} Frame */
 /** @typedef {import("../router.js").Route} Route */
 
-/** Conversations that changed are asked for at most so often, in ms. */
-const ASK_EVERY = 500;
-/** Most conversations asked for at once. */
-const ASKED_MOST = 100;
-/** Most pages of rows that came meanwhile; beyond, the list is loaded again. */
-const PAGES_MOST = 4;
-/** A conversation that was silent so long flashes when it speaks, in ms. */
-const QUIET = 10_000;
 /** A search that takes longer is told, in ms. */
 const SLOW = 150;
 /** Pause before a call that failed is made again, in ms. */
@@ -41,8 +34,6 @@ const AGAIN = 1000;
 const TICK = 1000;
 /** Screen readers get a line at most so often, in ms. */
 const SAY_EVERY = 5000;
-/** Conversations of which the last sign of life is remembered. */
-const REMEMBERED = 2000;
 
 /** Where the reader left the list: it opens there again. @type {{q: string, oldestFirst: boolean, key: number} | null} */
 let left = null;
@@ -58,16 +49,8 @@ class ConversationsScreen {
     /** @type {Rows<Conversation> | null} */
     this.rows = null;
     this.skew = 0;
-    /** When each conversation was last heard of, in ms. @type {Map<number, number>} */
-    this.lastSeen = new Map();
-    /** Open conversations that have spoken since their bytes were asked for. @type {Set<number>} */
-    this.spoke = new Set();
-    /** Ids that may have become rows of the filter. @type {Set<number>} */
-    this.candidates = new Set();
-    this.asking = false;
-    /** Newest row below which none is missing, while there may be others to ask for. @type {number | null} */
-    this.behind = null;
-    this.catching = false;
+    /** @type {Updates | null} */
+    this.updates = null;
     this.searching = false;
     this.said = 0;
     this.gone = false;
@@ -104,18 +87,21 @@ class ConversationsScreen {
     return [
       () => clearInterval(tick),
       () => clearInterval(say),
-      stream.subscribe("conversations", (/** @type {Changes} */ changes) => this.#changes(changes)),
-      stream.subscribe("batch", (/** @type {import("../types.js").Batch} */ batch) => this.#batch(batch)),
-      stream.subscribe("gap", () => void this.#catchUp()),
+      stream.subscribe("conversations", (/** @type {Changes} */ changes) => {
+        this.said += changes.opened.length;
+        this.updates?.changes(changes);
+      }),
+      stream.subscribe("batch", (/** @type {import("../types.js").Batch} */ batch) => this.updates?.batch(batch)),
+      stream.subscribe("gap", () => void this.updates?.catchUp()),
       stream.subscribe("hello", (/** @type {import("../types.js").Hello} */ { seq }) => {
         // A stream that begins at 0 though rows are known is of another record.
         if (seq === 0 && (this.rows?.newestKey() ?? 0) > 0) void this.#load();
         // Of what was missed, the stream tells the exchanges only.
-        else if (!stream.paused) void this.#catchUp();
+        else if (!stream.paused) void this.updates?.catchUp();
       }),
-      stream.subscribe("resume", () => void this.#catchUp()),
+      stream.subscribe("resume", () => void this.updates?.catchUp()),
       stream.subscribe("labels", (/** @type {{conversation: number | null}} */ { conversation }) => {
-        if (conversation !== null) this.#ask([conversation]);
+        if (conversation !== null) this.updates?.ask([conversation]);
       }),
       register(
         { keys: "j", does: "Next row", group, run: () => this.rows?.move(1) },
@@ -154,19 +140,18 @@ class ConversationsScreen {
     const { q } = this;
     const source = new ConversationSource(q, this.oldestFirst, (searching, left) => this.source === source && this.#progress(searching, left));
     this.source = source;
-    this.behind = null;
-    this.candidates.clear();
-    this.spoke.clear();
     const rows = this.#makeRows(source);
     this.rows = rows;
+    const updates = new Updates(source, rows, { marked: this.marked.all, now: () => this.#now(), added: () => this.#showEmpty() });
+    this.updates = updates;
     this.#showOrder();
     this.#progress(false, 0);
     this.parts.nothing.hidden = true;
     const slow = setTimeout(() => this.source === source && this.#progress(true, 0), SLOW);
     void this.map.load(q);
     try {
-      this.ready = rows.show(source);
-      await this.ready;
+      updates.ready = rows.show(source);
+      await updates.ready;
       if (this.source !== source) return;
       this.frame.filter.ok();
       if (left && left.q === q && left.oldestFirst === this.oldestFirst) await rows.goTo(left.key);
@@ -214,159 +199,12 @@ class ConversationsScreen {
 
   // ---- what happens
 
-  /** @param {Changes} changes */
-  #changes({ opened, half, ended, more }) {
-    this.said += opened.length;
-    for (const { conv } of [...opened, ...ended]) this.#seen(conv);
-    if (more > 0) void this.#catchUp();
-    // One event may tell both that a conversation opened and that it ended, so its row must exist before it changes.
-    if (this.q === "" && !this.oldestFirst) this.#push([...opened, ...ended.filter(({ conv }) => !opened.some((one) => one.conv === conv) && !this.#find(conv))]);
-    for (const { conv, t_us } of half) {
-      this.rows?.update(this.#key(conv), (row) => {
-        row.half_us = t_us;
-        if (row.state === "open") row.state = "half-closed";
-      });
-    }
-    for (const conversation of ended) {
-      this.spoke.delete(conversation.conv);
-      this.#take(conversation);
-    }
-    if (this.q !== "") this.#ask([...opened, ...ended].map(({ conv }) => conv).filter((conv) => !this.#find(conv)));
-  }
-
-  /** @param {import("../types.js").Batch} batch */
-  #batch({ exchanges, more }) {
-    /** @type {Map<number, number>} */
-    const latest = new Map();
-    for (const { conv, n } of exchanges) latest.set(conv, Math.max(n, latest.get(conv) ?? 0));
-    const unknown = [];
-    for (const [conv, n] of latest) {
-      const row = this.#find(conv);
-      const quiet = this.#seen(conv);
-      if (!row) unknown.push(conv);
-      else if (row.state !== "ended") this.spoke.add(conv);
-      // A row that is being loaded takes it too.
-      if (!row || row.exchanges < n) this.rows?.update(this.#key(conv), (one) => (one.exchanges = Math.max(one.exchanges, n)), quiet);
-    }
-    // The event may have a part of the exchanges only.
-    if (more > 0) for (const { conv, state } of this.rows?.inView() ?? []) if (state !== "ended") this.spoke.add(conv);
-    if (this.q !== "") this.#ask(unknown);
-  }
-
-  /** Notes a sign of life. Returns whether the conversation was quiet before. @param {number} conv */
-  #seen(conv) {
-    const now = performance.now();
-    const before = this.lastSeen.get(conv);
-    this.lastSeen.delete(conv);
-    this.lastSeen.set(conv, now);
-    if (this.lastSeen.size > REMEMBERED) this.lastSeen.delete(/** @type {number} */ (this.lastSeen.keys().next().value));
-    const opened = this.#find(conv)?.opened_us ?? this.#now();
-    return before === undefined ? this.#now() - opened > QUIET * 1000 : now - before > QUIET;
-  }
-
-  /** @param {number} conv */
-  #key(conv) {
-    return this.source?.keyOf(/** @type {Conversation} */ ({ conv })) ?? conv;
-  }
-
-  /** @param {number} conv */
-  #find(conv) {
-    return this.rows?.find(this.#key(conv));
-  }
-
-  /** Shows a conversation as it is now, if it is in the list. @param {Conversation} conversation */
-  #take(conversation) {
-    const { conv, tags, note, state } = conversation;
-    // An answer that left the server before the end does not open it again.
-    const change = (/** @type {Conversation} */ row) => Object.assign(row, row.state === "ended" && state !== "ended" ? { tags, note } : conversation);
-    this.rows?.update(this.#key(conv), change);
-    const marked = this.marked.all.get(conv);
-    if (marked) change(marked);
-  }
-
-  /** Adds conversations that opened. @param {Conversation[]} conversations */
-  #push(conversations) {
-    const { rows } = this;
-    if (!rows) return;
-    const newest = rows.newestKey();
-    const fresh = conversations.filter(({ conv }) => conv > newest).sort((a, b) => b.conv - a.conv);
-    rows.push(fresh);
-    for (const conversation of conversations) if (conversation.conv <= newest) rows.insert(conversation);
-    if (fresh.length > 0) this.#showEmpty();
-  }
-
-  /** Asks which of these the filter selects; at most a few times a second. @param {number[]} ids */
-  #ask(ids) {
-    for (const id of ids.slice(0, ASKED_MOST)) this.candidates.add(id);
-    if (!this.asking && this.candidates.size > 0) void this.#answer();
-  }
-
-  async #answer() {
-    this.asking = true;
-    while (this.candidates.size > 0 && !this.gone) {
-      const ids = [...this.candidates].slice(-ASKED_MOST);
-      this.candidates.clear();
-      const { source } = this;
-      try {
-        const found = (await source?.among(ids)) ?? [];
-        if (source === this.source) {
-          for (const conversation of found) this.#take(conversation);
-          if (!this.oldestFirst) this.#push(found.filter(({ conv }) => !this.#find(conv)));
-        }
-      } catch (error) {
-        if (!isMistake(error)) for (const id of ids) this.candidates.add(id);
-      }
-      await pause(ASK_EVERY);
-    }
-    this.asking = false;
-  }
-
-  /** After a pause or a gap: rows that came meanwhile, and the present state of those in view. */
-  async #catchUp() {
-    // Rows that come until then do not hide those that are missing below them.
-    this.behind ??= this.rows?.newestKey() ?? 0;
-    if (this.catching) return;
-    this.catching = true;
-    while (this.behind !== null && !this.gone) {
-      const after = this.behind;
-      this.behind = null;
-      await this.#newer(after).catch((error) => {
-        if (!isMistake(error)) this.behind = after;
-      });
-      await pause(ASK_EVERY);
-    }
-    this.catching = false;
-  }
-
-  /** @param {number} after the newest of the rows of which none is missing; 0 before there are any */
-  async #newer(after) {
-    const { rows, source } = this;
-    if (!rows || !source) return;
-    await this.ready;
-    this.#ask(rows.inView().filter(({ state }) => state !== "ended").map(({ conv }) => conv));
-    let from = after || rows.newestKey();
-    for (let n = 0; n < PAGES_MOST; n++) {
-      if (this.source !== source || this.oldestFirst) return;
-      const page = await source.newer(from);
-      if (this.source === source) this.#push(page.rows);
-      if (page.end) return;
-      from = page.rows[0]?.conv ?? from;
-    }
-    const [place] = rows.atEdge() ? [] : rows.inView();
-    await rows.show(source);
-    if (place) await rows.goTo(place.conv);
-  }
-
   /** Durations of open conversations, and what part of the record is in view. */
   #tick() {
     const { rows } = this;
     if (!rows || stream.paused) return;
-    const shown = rows.inView();
-    const open = shown.filter(({ state }) => state !== "ended").map(({ conv }) => conv);
-    for (const conv of open) rows.update(this.#key(conv));
-    // Others are asked for when they come into view.
-    this.#ask(open.filter((conv) => this.spoke.delete(conv)));
-    const times = shown.map(({ opened_us }) => opened_us);
+    this.updates?.tick();
+    const times = rows.inView().map(({ opened_us }) => opened_us);
     if (times.length > 0) this.map.mark(Math.min(...times), Math.max(...times));
     this.#showFoot();
   }
@@ -456,8 +294,8 @@ class ConversationsScreen {
 
   /** @param {number[]} ids */
   #redraw(ids) {
-    for (const id of ids) this.rows?.update(this.#key(id));
-    const { rows, marked } = this;
+    const { rows, marked, source } = this;
+    for (const conv of ids) if (source) rows?.update(source.keyOf({ conv }));
     const shown = rows?.inView() ?? [];
     this.parts.allBox.checked = shown.length > 0 && shown.every(({ conv }) => marked.has(conv));
   }
