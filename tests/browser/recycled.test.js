@@ -75,6 +75,8 @@ test("a row has its own words whichever element it is in", async () => {
 test("scrolling makes no elements anew", async () => {
   const { page, close } = await openConsole(server, { at: "#/live" });
   await page.locator(".rows-body > .row").first().waitFor();
+  // The tiers move the rows when they come: more of them may be in view at the same place then.
+  await page.locator(".card.endpoint").first().waitFor();
   // As many as are needed at most, and the rows of all these places loaded.
   for (const top of [0, 3400, 4800, 6000, 3000]) await scrollTo(page, top);
   await page.evaluate(() => {
@@ -89,6 +91,8 @@ test("scrolling makes no elements anew", async () => {
 test("the focus and selected text leave the page with their row", async () => {
   const { page, watched, close } = await openConsole(server, { at: "#/conversations", viewport: { width: 1440, height: 500 } });
   await page.locator(".convs .rows-body > .row").first().waitFor();
+  // The map above the rows comes later than they: it would move them.
+  await page.locator(".minimap svg").waitFor();
   const box = page.locator(".convs .rows-body input").nth(1);
   await box.click();
   await page.getByText("1 marked").waitFor();
