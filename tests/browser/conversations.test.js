@@ -175,6 +175,7 @@ test("marked conversations are exported and tagged, and the tag finds them", asy
   await page.getByLabel("New tags").fill("ci slow");
   await page.getByRole("button", { name: "Save" }).click();
   await until(async () => (await rows(page).locator(".tag", { hasText: "slow" }).count()) === 2, "two rows with the tag");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
   const tagged = (await server.api("/conversations?q=tag:slow")).conversations.map((/** @type {any} */ { conv }) => conv);
   assert.deepEqual(tagged, ids.slice(0, 2));
   await page.keyboard.press("Escape");
@@ -190,13 +191,15 @@ test("a long search shows what it has found, and can be stopped and taken up aga
   await list(page);
   const all = (await server.api("/conversations?limit=100")).conversations;
   let calls = 0;
-  // The answers of the real server, divided into parts as a slow search gives them.
+  let goOn = () => {};
+  const stopped = new Promise((resolve) => (goOn = () => resolve(null)));
+  // The answers of the real server, divided into parts as a slow search gives them. It does not end before it is stopped.
   await page.route(/\/api\/v1\/conversations\?q=svc/, async (route) => {
     const url = new URL(route.request().url());
     if (url.searchParams.get("after") !== null) return route.continue();
     calls++;
     const before = Number(url.searchParams.get("before") ?? all[0].conv + 1);
-    if (calls > 3) await new Promise((resolve) => setTimeout(resolve, 700));
+    if (calls > 3) await stopped;
     const part = all.filter((/** @type {any} */ { conv, svc }) => conv < before && conv >= before - 5 && svc === "upper");
     const left = Math.max(0, before - 6);
     await route.fulfill({ json: { conversations: part, next: left > 0 ? before - 5 : null, searched: { to: before - 5, left, done: left <= 0 } } });
@@ -209,6 +212,7 @@ test("a long search shows what it has found, and can be stopped and taken up aga
   await page.getByText(/Stopped: \d+ found, \d+ not searched/).waitFor();
   const found = await rows(page).count();
   assert.ok(found > 0);
+  goOn();
   await page.getByRole("button", { name: "Go on" }).click();
   await until(async () => (await rows(page).count()) > found, "more rows");
   watched.check();

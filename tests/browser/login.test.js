@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, test } from "node:test";
-import { axe, Client, closeBrowser, openPage, Server, SIZES, shoot, THEMES } from "./support.js";
+import { axe, Client, closeBrowser, openPage, Server, SIZES, shoot, THEMES, until } from "./support.js";
 
 const PASSWORD = "größer als acht";
 const ENDPOINTS = ["upper=tcp://127.0.0.1:0?frame=line"];
@@ -93,9 +93,8 @@ test("too many wrong passwords are told with the time to wait, and the right one
       await page.getByRole("button", { name: "Log in" }).click();
       const answer = await answered;
       assert.equal(answer.status(), 403);
-      // A press while the page reads the answer does nothing.
-      await answer.finished();
-      await page.evaluate(() => new Promise((resolve) => setTimeout(resolve)));
+      // A press while the page reads the answer does nothing; what was typed is selected once it has read it.
+      await until(() => field.evaluate((node) => /** @type {HTMLInputElement} */ (node).selectionStart === 0), "the page has read the answer");
       await mistake.filter({ hasText: "the password is wrong" }).waitFor();
     }
     await field.fill(PASSWORD);

@@ -51,8 +51,8 @@ test("the figures equal the record, and follow it", async () => {
     return sum;
   };
   await page.getByRole("button", { name: "Tables" }).click();
-  const recorded = await count("");
-  assert.equal(recorded, 121);
+  const recorded = 121;
+  await until(async () => (await count("")) === recorded, "all are recorded");
   await until(async () => (await shown()) === recorded, "the steps of the table add up to the record");
   const client = await Client.connect(server.port(0));
   for (let n = 0; n < 5; n++) await client.ask(`more ${n}\n`, `MORE ${n}\n`);
@@ -134,7 +134,14 @@ test("of a chart nothing is taken over that could run or load", async () => {
 
 test("pause stops the figures, and resume brings them up to date", async () => {
   const { page, close } = await openConsole(server, { at: "#/numbers?view=tables&step=1s" });
+  /** Calls that are under way. */
+  const calls = new Set();
+  page.on("request", (request) => calls.add(request));
+  page.on("requestfinished", (request) => calls.delete(request));
+  page.on("requestfailed", (request) => calls.delete(request));
   await endpointRow(page, "greet").waitFor();
+  // What the reader asked for is drawn during a pause too. The percentiles are the last of it.
+  await chart(page, "Latency by percentile").getByRole("rowheader").first().waitFor();
   await page.getByRole("button", { name: /^Pause/ }).click();
   const text = () => page.locator("#main").textContent();
   // What was asked for before the pause may still be drawn.
@@ -142,7 +149,7 @@ test("pause stops the figures, and resume brings them up to date", async () => {
   for (let since = Date.now(); Date.now() - since < 1000; ) {
     await new Promise((resolve) => setTimeout(resolve, 100));
     const now = await text();
-    if (now !== before) since = Date.now();
+    if (now !== before || calls.size > 0) since = Date.now();
     before = now;
   }
   const client = await Client.connect(server.port(0));
@@ -172,10 +179,11 @@ test("figures go out as CSV, .hgrm, PromQL and a command", async () => {
   assert.match(readFileSync(await hgrm.path(), "utf8"), /Value\s+Percentile/);
   const clipboard = () => page.evaluate(() => navigator.clipboard.readText());
   await page.getByRole("button", { name: "Copy as PromQL" }).click();
+  await until(async () => /echoic_/.test(await clipboard()), "the queries are copied");
   const metrics = await fetch(`${server.origin}/metrics`, { headers: { authorization: `Bearer ${"0123456789abcdef".repeat(2)}` } }).then((answer) => answer.text());
   for (const [name = ""] of (await clipboard()).matchAll(/echoic_[a-z_]+/g)) assert.ok(metrics.includes(name), `${name} is a metric`);
   await page.getByRole("button", { name: "Copy as command" }).first().click();
-  assert.match(await clipboard(), /^echoic log --count .*since:5m/);
+  await until(async () => /^echoic log --count .*since:5m/.test(await clipboard()), "the command is copied");
   await close();
 });
 

@@ -33,6 +33,9 @@ async function openDrawer(page) {
   await page.keyboard.press("n");
 }
 
+/** Has the call wait longer for a reply than it takes on a machine that stalls. @param {import("playwright-core").Page} page */
+const waitLong = (page) => drawer(page).getByLabel("Wait").fill("10 s");
+
 /** Waits until the record has so many of a text. @param {string} q @param {number} n */
 const recordedTimes = (q, n) => until(async () => {
   const found = await recorded(q);
@@ -70,6 +73,8 @@ test("the drawer by keyboard: n, text, Ctrl+Enter, Escape, and . sends again", a
   await openDrawer(page);
   await drawer(page).waitFor();
   assert.equal(await page.evaluate(() => document.activeElement?.tagName), "TEXTAREA");
+  await waitLong(page);
+  await drawer(page).getByLabel("Request").focus();
   await page.keyboard.type("by keys, n and . are letters here");
   await page.keyboard.press("Control+Enter");
   await replies(page, "BY KEYS").waitFor();
@@ -88,6 +93,7 @@ test("a counter numbers the messages, and one conversation has them all", async 
   const { page, close } = await openConsole(server);
   await openDrawer(page);
   await page.keyboard.type("Straße {n}");
+  await waitLong(page);
   await drawer(page).getByLabel("Times").fill("3");
   await drawer(page).getByLabel("Every").fill("30 ms");
   await drawer(page).getByLabel("Expect in a reply").fill("STRASSE 3");
@@ -108,6 +114,7 @@ test("bytes are sent as hex and as escapes, and come back as they are", async ()
   const { page, watched, close } = await openConsole(server);
   await openDrawer(page);
   await chooseTo(page, "udp://");
+  await waitLong(page);
   await drawer(page).getByRole("button", { name: "Hex" }).click();
   await drawer(page).getByLabel("Request").fill("00 ff 61 62");
   await drawer(page).getByText("4 B, one datagram each").waitFor();
@@ -158,6 +165,7 @@ test("the command of the drawer sends the same", async () => {
   await drawer(page).getByLabel("Request").fill("plain 'text'");
   await drawer(page).getByLabel("Times").fill("2");
   await drawer(page).getByLabel("Expect in a reply").fill("PLAIN");
+  await waitLong(page);
   const expecting = (await drawer(page).locator("footer code").textContent()) ?? "";
   await promisify(execFile)("bash", ["-c", expecting.replace("echoic connect", `${program} connect`)], { timeout: 20_000 });
   await until(async () => (await recorded(`"plain 'text'"`)).length >= 1, "the message of the command in the record");
@@ -184,6 +192,7 @@ test("the drawer is usable at every width, in both themes", async () => {
   await drawer(page).getByLabel("Request").fill("Straße {n}");
   await drawer(page).getByLabel("Times").fill("3");
   await drawer(page).getByLabel("Every").fill("100 ms");
+  await waitLong(page);
   await drawer(page).getByLabel("Expect in a reply").fill("STRASSE");
   await page.keyboard.press("Control+Enter");
   await drawer(page).getByText("3 of 3, as expected").waitFor();
