@@ -25,7 +25,7 @@ test("About names version, store, limits, endpoints and the way in", async () =>
   await card("echoic").getByText(info.version, { exact: true }).waitFor();
   await card("echoic").getByText(info.instance).waitFor();
   await card("Store").getByText(info.store.url).waitFor();
-  await card("Store").getByText(info.store.retention).waitFor();
+  await card("Store").getByText(info.store.retention, { exact: true }).waitFor();
   await card("Endpoints").getByText(`127.0.0.1:${server.port(0)}`).first().waitFor();
   const limits = await card("Limits").getByRole("row").allTextContents();
   assert.equal(limits.length, info.limits.length + 1);
