@@ -3,7 +3,7 @@
  */
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
-import { Client, closeBrowser, drawn, openConsole, Server, until } from "./support.js";
+import { Client, closeBrowser, drawn, openConsole, Server, until, visibleRows } from "./support.js";
 
 /** @typedef {import("playwright-core").Page} Page */
 
@@ -357,6 +357,106 @@ test("a second press loads no bytes twice", async () => {
   await box.getByText(/^6\d(\.\d)? KiB of/).waitFor();
   assert.equal(calls, 1);
   client.close();
+  watched.check();
+  await close();
+});
+
+test("a message that is recorded while older ones are loaded appears at the end", async () => {
+  const { client, conv } = await connected("talk");
+  for (let n = 2; n <= 200; n++) await client.ask(`m${n}\n`, `M${n}\n`);
+  const exchanges = async () => (await server.api(`/conversations/${conv}`)).exchanges;
+  await until(async () => (await exchanges()) === 200, "all are recorded");
+  const { page, watched, close, miss, tell } = await openHeard(`#/conversations/${conv}?at=200`);
+  await page.locator("#m200.at").waitFor();
+  await miss(["batch", "conversations", "tick"]);
+  await client.ask("one more\n", "ONE MORE\n");
+  await until(async () => (await exchanges()) === 201, "one more is recorded");
+  const talk = page.locator(".talk");
+  await talk.evaluate((node) => node.scrollTo(0, 0));
+  await page.locator("#m1").waitFor();
+  await tell("hello");
+  await until(async () => {
+    await talk.evaluate((node) => node.scrollTo(0, node.scrollHeight));
+    return (await page.locator("#m201").count()) === 1;
+  }, "it is in the page");
+  watched.check();
+  await close();
+});
+
+test("what is typed while a message is being sent stays", async () => {
+  const { conv } = await connected("composed");
+  const { page, watched, close } = await openConsole(server, { at: `#/conversations/${conv}` });
+  let release = () => {};
+  const released = new Promise((resolve) => (release = () => resolve(null)));
+  await page.route(/\/conversations\/\d+\/send$/, async (route) => {
+    await released;
+    await route.continue();
+  });
+  const field = page.getByLabel("Message to the peer");
+  const sent = page.waitForRequest(/\/send$/);
+  await field.fill("first of two");
+  await field.press("Enter");
+  await sent;
+  await field.fill("second of two");
+  const answer = page.waitForResponse(/\/send$/);
+  release();
+  assert.ok((await answer).ok());
+  await drawn(page);
+  assert.equal(await field.inputValue(), "second of two");
+  await field.press("Enter");
+  await until(async () => (await field.inputValue()) === "", "what was sent is gone");
+  watched.check();
+  await close();
+});
+
+test("Escape in a dialog closes the dialog, and nothing else", async () => {
+  const { page, watched, close } = await openConsole(server, { at: "#/conversations" });
+  await page.locator(".rows-body > .row").first().waitFor();
+  const marked = page.getByRole("toolbar", { name: "Marked conversations" });
+  for (const key of ["j", "x", "t"]) await page.keyboard.press(key);
+  await page.getByRole("dialog").waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  assert.ok(await marked.getByText("1 marked").isVisible());
+  await page.keyboard.press("Escape");
+  await marked.waitFor({ state: "hidden" });
+  watched.check();
+  await close();
+});
+
+test("rows of a gap that come late do not move the reader", async () => {
+  const { client } = await connected("reader");
+  for (let n = 0; n < 100; n++) await client.ask(`r${n}\n`, `R${n}\n`);
+  const newest = async () => (await server.api("/exchanges?limit=1")).exchanges[0];
+  await until(async () => (await server.api("/exchanges?q=req:r99")).exchanges.length === 1, "all are recorded");
+  const { page, watched, close, miss, tell } = await openHeard("#/live");
+  const { id } = await newest();
+  await page.locator(`#exchange-${id}`).waitFor();
+  await miss(["batch", "conversations", "tick"]);
+  for (let n = 0; n < 30; n++) await client.ask(`g${n}\n`, `G${n}\n`);
+  const last = await until(async () => ((await newest()).id === id + 30 ? newest() : null), "all of the gap are recorded");
+  await tell("gap", { from: id + 1, to: id + 29, n: 29 });
+  await tell("batch", { exchanges: [last], more: 0, first: last.id, last: last.id });
+  await page.locator(`#exchange-${last.id}`).waitFor();
+  let release = () => {};
+  const released = new Promise((resolve) => (release = () => resolve(null)));
+  const asked = page.waitForRequest(/\/exchanges\?.*before=/);
+  await page.route(/\/exchanges\?.*before=/, async (route) => {
+    await released;
+    await route.continue();
+  });
+  await page.getByRole("button", { name: "Load them" }).click();
+  await asked;
+  await page.locator("#main").evaluate((main) => main.scrollBy(0, 1200));
+  await drawn(page);
+  const [before] = await visibleRows(page);
+  const rows = async () => Number(await page.locator("[role=grid]").getAttribute("aria-rowcount"));
+  const some = await rows();
+  release();
+  await until(async () => (await rows()) === some + 28, "29 rows in place of the gap");
+  await drawn(page);
+  const [after] = await visibleRows(page);
+  assert.deepEqual(after, before);
   watched.check();
   await close();
 });

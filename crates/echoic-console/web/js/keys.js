@@ -66,7 +66,8 @@ function onKey(event) {
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
   const { key, target } = event;
   const always = key === "Escape";
-  if (!always && (takesText(target) || actsOn(target, key) || document.querySelector("dialog[open]"))) return;
+  // An open dialog takes all keys itself.
+  if (document.querySelector("dialog[open]") || (!always && (takesText(target) || actsOn(target, key)))) return;
   if (!always && key.length === 1 && !singleKeysOn()) return;
   const pair = event.timeStamp - firstAt < PAIR ? `${first} ${key}` : "";
   first = "";

@@ -66,7 +66,8 @@ export class Composer {
     const chosen = this.form.value;
     const typed = this.field.value;
     const body = chosen === "hex" ? { hex: typed } : chosen === this.frame ? { text: typed, frame: this.frame } : { text: typed };
-    if (await this.#do(() => api.post(`/conversations/${this.id}/send`, body))) this.field.value = "";
+    const sent = await this.#do(() => api.post(`/conversations/${this.id}/send`, body));
+    if (sent && this.field.value === typed) this.field.value = "";
   }
 
   /** @param {() => Promise<unknown>} act @returns {Promise<boolean>} */

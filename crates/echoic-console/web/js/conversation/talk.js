@@ -148,6 +148,8 @@ export class Talk {
     const chunk = this.chunks[index];
     if (!chunk) return false;
     if (index < this.first || index >= this.last || chunk.lastN === 0) {
+      // Before a part of it is drawn, the list has no height to scroll in.
+      if (this.last === 0) this.#drawRange(index, index + 1);
       this.options.scroller.scrollTop = this.above.offsetTop + this.#heightBefore(index);
       this.#update();
       if (chunk.lastN === 0) await this.#fill(chunk);
@@ -241,8 +243,8 @@ export class Talk {
       const wanted = Math.min(chunk.to - start, CHUNK - chunk.pairs.length);
       const answer = await load(start - overlap, wanted + overlap);
       if (this.gone || (chunk.lastN > 0 && chunk.lastN >= start)) return;
+      // What was recorded meanwhile, `grow` adds.
       this.marks = answer.marks;
-      this.total = Math.max(this.total, answer.total);
       this.#keepPlace(() => this.#add(chunk, answer, start));
       if (filtered && answer.next !== null && chunk.full && this.chunks.at(-1) === chunk) this.chunks.push(newChunk(answer.next, Number.POSITIVE_INFINITY));
       changed();

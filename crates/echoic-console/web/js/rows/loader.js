@@ -139,6 +139,7 @@ export class Loader {
       if (at < 0) return;
       const instead = filled(gap, page, list.idOf);
       list.items.splice(at, 1, ...instead);
+      if (list.above + at < this.view.top) this.view.shift(instead.length - 1);
       const first = instead[0];
       if (first !== undefined) replaced(first);
     });
