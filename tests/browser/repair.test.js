@@ -2,7 +2,7 @@
  * Events that are lost and calls that fail or answer late: the page repairs what it shows.
  */
 import assert from "node:assert/strict";
-import { after, afterEach, before, test } from "node:test";
+import { after, before, test } from "node:test";
 import { Client, closeBrowser, drawn, openConsole, Server, until, visibleRows } from "./support.js";
 
 /** @typedef {import("playwright-core").Page} Page */
@@ -20,15 +20,6 @@ before(async () => {
 after(async () => {
   await server?.stop();
   await closeBrowser();
-});
-
-/** Clients of the test that runs. @type {Client[]} */
-const clients = [];
-
-// A test that fails leaves no open conversation to the next one.
-afterEach(async () => {
-  for (const client of clients.splice(0)) client.close();
-  await until(async () => (await server.api("/conversations?q=is:open")).conversations.length === 0, "all have ended");
 });
 
 /** Opens a screen of which the events can be held back, and others be told. @param {string} at */
@@ -75,7 +66,6 @@ async function failFirst(page, address, n) {
 /** A client that says something, and its conversation. @param {string} text @param {string} [more] */
 async function connected(text, more = "") {
   const client = await Client.connect(server.port());
-  clients.push(client);
   await client.ask(`${text}${more}\n`, "\n");
   const conv = await until(async () => (await server.api(`/conversations?q=req:${text}`)).conversations[0]?.conv, "it is recorded");
   return { client, conv };

@@ -119,6 +119,7 @@ export class Client {
   /** @param {number} port */
   static async connect(port) {
     const client = new Client();
+    own.clients.push(client);
     client.socket = net.connect({ port, host: "127.0.0.1", allowHalfOpen: true });
     client.socket.on("data", (data) => (client.received += data));
     client.socket.on("error", () => {});
@@ -160,11 +161,23 @@ export async function closeBrowser() {
 
 /** What befell the pages of a test, told if it fails: requests without an answer, and states of their connection. @type {string[]} */
 let befell = [];
+/** Pages and clients of a test. @type {{pages: import("playwright-core").Page[], clients: Client[]}} */
+let own = { pages: [], clients: [] };
 beforeEach(() => {
   befell = [];
+  own = { pages: [], clients: [] };
 });
-afterEach((test) => {
-  if (!(/** @type {any} */ (test).passed) && befell.length > 0) console.log(`${test.name}:\n  ${befell.join("\n  ")}`);
+// A test that fails tells what its pages show, and leaves nothing open to the next one.
+afterEach(async (test) => {
+  if (/** @type {any} */ (test).passed) return;
+  for (const client of own.clients) client.close();
+  for (const page of own.pages.filter((one) => !one.isClosed())) {
+    await page.screenshot({ path: path.join(shots, `failed-${befell.length}.png`), timeout: 5000 }).catch(() => {});
+    const shown = /** @type {string} */ (await page.evaluate("document.body.innerText").catch(String));
+    note(`${page.url()} shows: ${shown.replace(/\s+/g, " ").slice(0, 1500)}`);
+    await page.context().close();
+  }
+  if (befell.length > 0) console.log(`${test.name}:\n  ${befell.join("\n  ")}`);
 });
 
 /** @param {string} what */
@@ -183,7 +196,10 @@ export class Watched {
       new MutationObserver(tell).observe(state, { subtree: true, childList: true, characterData: true });
     }));
     page.on("requestfailed", (request) => note(`${request.method()} ${request.url()}: ${request.failure()?.errorText}`));
-    page.on("pageerror", (error) => this.wrong.push(`error: ${error.stack ?? error.message}`));
+    page.on("pageerror", (error) => {
+      note(`error: ${error.message}`);
+      this.wrong.push(`error: ${error.stack ?? error.message}`);
+    });
     page.on("dialog", (dialog) => {
       this.wrong.push(`dialog: ${dialog.message()}`);
       void dialog.dismiss();
@@ -222,6 +238,7 @@ async function newPage(server, options) {
   const context = await browser.newContext({ viewport: SIZES[0], ignoreHTTPSErrors: true, ...options });
   context.setDefaultTimeout(SOON);
   const page = await context.newPage();
+  own.pages.push(page);
   const watched = new Watched(page, server.origin);
   return { context, page, watched, close: () => context.close() };
 }
