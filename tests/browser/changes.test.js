@@ -4,7 +4,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { after, before, test } from "node:test";
-import { Client, closeBrowser, drawn, openConsole, program, Server, TOKEN, until } from "./support.js";
+import { Client, closeBrowser, drawn, ofTest, openConsole, program, Server, TOKEN, until } from "./support.js";
 
 /** @typedef {import("playwright-core").Page} Page */
 
@@ -151,9 +151,9 @@ test("an open conversation tells the bytes of its messages so far in both lists,
 });
 
 test("echoic console shows no figure that it cannot know, and says of itself that it stopped", async () => {
-  const child = spawn(program, ["console", "--store", server.store, "--console", "127.0.0.1:0"], {
+  const child = ofTest(spawn(program, ["console", "--store", server.store, "--console", "127.0.0.1:0"], {
     env: { PATH: process.env.PATH, ECHOIC_TOKEN: TOKEN }, stdio: ["ignore", "ignore", "pipe"],
-  });
+  }));
   let told = "";
   child.stderr.on("data", (data) => (told += data));
   const origin = await until(() => /http:\/\/127\.0\.0\.1:\d+/.exec(told)?.[0], "the console listens");

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import net from "node:net";
 import { after, test } from "node:test";
-import { closeBrowser, drawn, openConsole, program, Server, SOON, TOKEN, until } from "./support.js";
+import { closeBrowser, drawn, ofTest, openConsole, program, Server, SOON, TOKEN, until } from "./support.js";
 
 const KILLS = 20;
 /** Time between two messages of the load, in ms. */
@@ -25,10 +25,10 @@ async function freePort() {
 
 /** `echoic console` beside the serve. @param {Server} server @param {number} port */
 async function startConsole(server, port) {
-  const child = spawn(program, ["console", "--store", server.store, "--console", `127.0.0.1:${port}`], {
+  const child = ofTest(spawn(program, ["console", "--store", server.store, "--console", `127.0.0.1:${port}`], {
     env: { PATH: process.env.PATH, ECHOIC_TOKEN: TOKEN },
     stdio: ["ignore", "ignore", "pipe"],
-  });
+  }));
   const isUp = () => fetch(`http://127.0.0.1:${port}/livez`).then((answer) => answer.ok).catch(() => false);
   await until(isUp, "the console answers");
   return child;

@@ -8,7 +8,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import net from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { afterEach, beforeEach } from "node:test";
+import { after, afterEach, beforeEach } from "node:test";
 import readline from "node:readline";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
@@ -53,6 +53,7 @@ export class Server {
     const args = ["serve", "--json", "--store", server.store, "--console", options.console ?? "127.0.0.1:0", ...(options.args ?? []), ...endpoints];
     const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("ECHOIC_")));
     server.process = spawn(program, args, { env: { ...env, ECHOIC_TOKEN: TOKEN, ...options.env }, stdio: ["ignore", "pipe", "pipe"], cwd: server.folder });
+    ofTest(server.process);
     server.process.stderr.on("data", (data) => (server.errors += data));
     server.ended = new Promise((resolve) => server.process.on("exit", resolve));
     readline.createInterface({ input: server.process.stdout }).on("line", (line) => server.events.push(JSON.parse(line)));
@@ -161,11 +162,11 @@ export async function closeBrowser() {
 
 /** What befell the pages of a test, told if it fails: requests without an answer, and states of their connection. @type {string[]} */
 let befell = [];
-/** Pages and clients of a test. @type {{pages: import("playwright-core").Page[], clients: Client[]}} */
-let own = { pages: [], clients: [] };
+/** What a test has opened. @type {{pages: import("playwright-core").Page[], clients: Client[], processes: import("node:child_process").ChildProcess[]}} */
+let own = { pages: [], clients: [], processes: [] };
 beforeEach(() => {
   befell = [];
-  own = { pages: [], clients: [] };
+  own = { pages: [], clients: [], processes: [] };
 });
 // A test that fails tells what its pages show, and leaves nothing open to the next one.
 afterEach(async (test) => {
@@ -177,8 +178,23 @@ afterEach(async (test) => {
     note(`${page.url()} shows: ${shown.replace(/\s+/g, " ").slice(0, 1500)}`);
     await page.context().close();
   }
+  for (const process of own.processes) process.kill("SIGKILL");
   if (befell.length > 0) console.log(`${test.name}:\n  ${befell.join("\n  ")}`);
 });
+
+// What a failed test has left open would hold the runner for ever.
+after(() => {
+  setTimeout(() => {
+    console.log("something that a test has opened is still open");
+    process.exit(1);
+  }, 2 * SOON).unref();
+});
+
+/** Has a process end with the test that runs, should that fail. @template {import("node:child_process").ChildProcess} T @param {T} process @returns {T} */
+export function ofTest(process) {
+  own.processes.push(process);
+  return process;
+}
 
 /** @param {string} what */
 const note = (what) => befell.push(`${new Date().toISOString().slice(11, 23)} ${what}`);
