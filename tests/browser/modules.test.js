@@ -7,6 +7,7 @@ import { escapeText, hexLines, hexPairs, toArray } from "../../crates/echoic-con
 import { proposals, termAt } from "../../crates/echoic-console/web/js/completion.js";
 import { clock, count, counted, duration, rate, shellQuote, size, sizeRate, storeOption } from "../../crates/echoic-console/web/js/format.js";
 import { href, parse } from "../../crates/echoic-console/web/js/router.js";
+import { RowList } from "../../crates/echoic-console/web/js/rows/list.js";
 
 test("figures read as people write them", () => {
   assert.deepEqual([0, 40, 82_114, 999_499, 1_200_000, 12_345_678, 2_500_000_000, 3_600_000_000_000].map(duration),
@@ -71,4 +72,24 @@ test("what is copied survives a shell", () => {
   assert.equal(shellQuote("lat:>5ms"), "'lat:>5ms'");
   assert.equal(shellQuote("it's"), "'it'\\''s'");
   assert.equal(shellQuote("svc:upper"), "svc:upper");
+});
+
+test("rows that come in any order while they are held back are in order, and all of them count as new", () => {
+  for (let run = 0; run < 200; run++) {
+    const list = new RowList((/** @type {number} */ id) => id);
+    list.start([3, 2, 1], true);
+    const coming = [4, 5, 6, 7, 8, 9];
+    /** @type {number[][]} */
+    const events = [];
+    while (coming.length > 0) {
+      const event = Array.from({ length: Math.min(coming.length, 1 + Math.floor(Math.random() * 3)) }, () => coming.splice(Math.floor(Math.random() * coming.length), 1)[0] ?? 0);
+      const fresh = event.filter((id) => id > list.newest).sort((a, b) => b - a);
+      const late = event.filter((id) => !fresh.includes(id));
+      if (fresh.length > 0) list.hold(fresh);
+      for (const id of late) list.insert(id);
+      events.push(event);
+    }
+    assert.deepEqual([...list.held, ...list.items], [9, 8, 7, 6, 5, 4, 3, 2, 1], JSON.stringify(events));
+    assert.equal(list.unseen, 6, JSON.stringify(events));
+  }
 });

@@ -148,8 +148,8 @@ export class RowList {
     if (this.find(key) || (at < 0 && this.below > 0) || (at === 0 && this.above > 0)) return -1;
     // A gap loads its rows when the reader asks for them.
     if ([...this.items, ...this.held].some((item) => isGap(item) && item.from <= key && key <= item.to)) return -1;
-    const last = this.held.at(-1);
-    if (last !== undefined && key > bottomKey(last, this.idOf)) {
+    // Newer than all that is loaded: the reader has not seen it.
+    if (this.held.length > 0 && key > (this.firstKey() ?? 0)) {
       const within = this.held.findIndex((item) => topKey(item, this.idOf) < key);
       this.held.splice(within < 0 ? this.held.length : within, 0, row);
       this.unseen++;
