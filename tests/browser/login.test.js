@@ -117,6 +117,8 @@ test("a changed password ends the session, and the page asks again", async () =>
     await field.fill(PASSWORD);
     await page.keyboard.press("Enter");
     await live.waitFor();
+    // A screen whose scripts did not come asks for nothing, so that the browser would not learn to trust the certificate again.
+    await page.locator(".card.endpoint").waitFor();
     await server.stop();
     other = await start({ port: Number(new URL(server.origin).port), password: "another password" });
     await head.waitFor();

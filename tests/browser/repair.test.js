@@ -2,7 +2,7 @@
  * Events that are lost and calls that fail or answer late: the page repairs what it shows.
  */
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
+import { after, afterEach, before, test } from "node:test";
 import { Client, closeBrowser, drawn, openConsole, Server, until, visibleRows } from "./support.js";
 
 /** @typedef {import("playwright-core").Page} Page */
@@ -21,6 +21,9 @@ after(async () => {
   await server?.stop();
   await closeBrowser();
 });
+
+// Each test finds no open conversation but its own.
+afterEach(() => until(async () => (await server.api("/conversations?q=is:open")).conversations.length === 0, "all have ended"));
 
 /** Opens a screen of which the events can be held back, and others be told. @param {string} at */
 async function openHeard(at) {

@@ -168,10 +168,10 @@ beforeEach(() => {
   befell = [];
   own = { pages: [], clients: [], processes: [] };
 });
-// A test that fails tells what its pages show, and leaves nothing open to the next one.
+// A test leaves nothing open to the next one, and tells what its pages show if it fails.
 afterEach(async (test) => {
-  if (/** @type {any} */ (test).passed) return;
   for (const client of own.clients) client.close();
+  if (/** @type {any} */ (test).passed) return;
   for (const page of own.pages.filter((one) => !one.isClosed())) {
     await page.screenshot({ path: path.join(shots, `failed-${befell.length}.png`), timeout: 5000 }).catch(() => {});
     const shown = /** @type {string} */ (await page.evaluate("document.body.innerText").catch(String));
