@@ -136,7 +136,7 @@ export class Updates {
     this.catching = false;
   }
 
-  /** @param {number} after the newest of the rows of which none is missing; 0 before there are any */
+  /** @param {number} after newest row below which none is missing; 0 before there are rows */
   async #newer(after) {
     const { rows, source } = this;
     await this.ready;
