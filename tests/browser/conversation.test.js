@@ -454,6 +454,12 @@ test("a conversation of 20,000 messages scrolls with few of them in the page", a
   // Also where the page begins there.
   await page.reload();
   await page.locator("#m12345.at").waitFor();
+  await page.goto(`${server.origin}/${at("?find=req:m199&at=19950", conv)}`);
+  await page.locator("#m19950.at").waitFor();
+  await page.reload();
+  await page.locator("#m19950.at").waitFor();
+  await page.goto(`${server.origin}/${at("?at=12345", conv)}`);
+  await page.locator("#m12345.at").waitFor();
   assert.equal(await pair(page, 12345).locator(".q pre").textContent(), "m12345⏎");
   await most();
   await page.evaluate(() => {

@@ -42,6 +42,8 @@ const MARGIN = 600;
 const MOST_HEIGHT = 8_000_000;
 /** Height of a message before any was measured, in px. */
 const PAIR_HEIGHT = 62;
+/** Most chunks of a filter that are loaded to reach a message. */
+const REACH = 40;
 /** Distance from the end at which new messages are followed, in px. */
 const EDGE = 40;
 
@@ -144,6 +146,7 @@ export class Talk {
 
   /** Goes to a message. @param {number} n @returns {Promise<boolean>} whether it is in the list */
   async goTo(n) {
+    if (this.options.filtered) await this.#reach(n);
     const index = this.#indexOf(n);
     const chunk = this.chunks[index];
     if (!chunk) return false;
@@ -164,6 +167,16 @@ export class Talk {
     if (hidden) this.options.scroller.scrollTop += box.top - view.top - Math.max(8, (view.height - box.height) / 3);
     this.#update();
     return true;
+  }
+
+  /** Loads the messages of a filter as far as this one. @param {number} n */
+  async #reach(n) {
+    while (this.chunks.length < REACH) {
+      const last = this.chunks.at(-1);
+      if (!last || last.end || last.upTo >= n) return;
+      await this.#fill(last);
+      if (this.gone || (last.full && last === this.chunks.at(-1))) return;
+    }
   }
 
   /** Goes to the message after the current one, or before it. @param {number} step */
