@@ -176,7 +176,7 @@ afterEach(async (test) => {
     await page.screenshot({ path: path.join(shots, `failed-${befell.length}.png`), timeout: 5000 }).catch(() => {});
     const shown = /** @type {string} */ (await page.evaluate("document.body.innerText").catch(String));
     note(`${page.url()} shows: ${shown.replace(/\s+/g, " ").slice(0, 1500)}`);
-    await page.context().close();
+    await closeContext(page.context());
   }
   for (const process of own.processes) process.kill("SIGKILL");
   if (befell.length > 0) console.log(`${test.name}:\n  ${befell.join("\n  ")}`);
@@ -256,7 +256,13 @@ async function newPage(server, options) {
   const page = await context.newPage();
   own.pages.push(page);
   const watched = new Watched(page, server.origin);
-  return { context, page, watched, close: () => context.close() };
+  return { context, page, watched, close: () => closeContext(context) };
+}
+
+/** A call that a test answers itself may still be under way. @param {import("playwright-core").BrowserContext} context */
+async function closeContext(context) {
+  for (const page of context.pages()) await page.unrouteAll({ behavior: "ignoreErrors" });
+  await context.close();
 }
 
 /**

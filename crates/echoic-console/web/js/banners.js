@@ -58,7 +58,7 @@ export function showBanners(frame) {
     const seconds = retryAt === null ? 0 : Math.ceil((retryAt - Date.now()) / 1000);
     const off = state === "off";
     const limited = info !== null && (info.readonly || !info.features.control);
-    const key = JSON.stringify([off && since, off && seconds > 0, stopped, stream.paused, failing?.since_us, limited, info?.readonly]);
+    const key = JSON.stringify([off && since, off && seconds > 0, stopped, stream.paused, failing, limited, info?.readonly]);
     if (key === drawn) {
       update(place, off, seconds);
       return;

@@ -163,7 +163,8 @@ function followStream() {
   });
   stream.subscribe("hello", (/** @type {import("./types.js").Hello} */ hello) => {
     if (version && version !== hello.version) location.reload();
-    if (instance && instance !== hello.instance) refreshInfo().catch(() => {});
+    // A record in memory has begun anew: its ids name other things.
+    if (instance && instance !== hello.instance) refreshInfo().then(({ store }) => store.kind === "memory" && location.reload(), () => {});
     version = hello.version;
     instance = hello.instance;
   });

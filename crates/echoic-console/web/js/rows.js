@@ -12,7 +12,7 @@ import { isGap, topKey } from "./rows/items.js";
 import { MAX_ROWS, RowList } from "./rows/list.js";
 import { Loader } from "./rows/loader.js";
 import { Flashes, NewBar } from "./rows/parts.js";
-import { listen } from "./rows/reader.js";
+import { listen, measure } from "./rows/reader.js";
 import { Viewport } from "./viewport.js";
 
 /** Rows drawn above and below the ones in view. */
@@ -297,6 +297,7 @@ export class Rows {
     if (this.away.signal.aborted) return;
     const { list, view, elements, currentKey } = this;
     const { grid } = this.options;
+    if (!view.measured) measure(this);
     view.sizeBody();
     const first = Math.max(0, Math.floor(view.top) - MARGIN - list.above);
     const last = Math.min(list.items.length, Math.ceil(view.top + view.rows()) + MARGIN - list.above);

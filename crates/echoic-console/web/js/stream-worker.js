@@ -26,5 +26,6 @@ addEventListener("connect", (event) => {
   port.onmessage = (message) => serve(port, message.data);
   for (const message of core.welcome()) port.postMessage(message);
   ports.add(port);
-  if (ports.size === 1) core.connect();
+  // A page that comes to a locked connection may have logged in.
+  if (ports.size === 1 || core.state.state === "locked") core.connect();
 });

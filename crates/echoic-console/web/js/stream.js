@@ -92,7 +92,10 @@ function startLeader() {
   let core = null;
   channel.onmessage = ({ data }) => {
     if (data.wish === "retry") core?.connect();
-    else if (data.wish === "join") for (const message of core?.welcome() ?? []) channel.postMessage(message);
+    else if (data.wish === "join") {
+      for (const message of core?.welcome() ?? []) channel.postMessage(message);
+      if (core?.state.state === "locked") core.connect();
+    }
     else if (data.topic) receive(data);
   };
   stream.retry = () => (core ? core.connect() : channel.postMessage({ wish: "retry" }));

@@ -21,6 +21,8 @@ export class Viewport {
     this.total = total;
     this.settled = settled;
     this.rowHeight = 28;
+    /** Whether that is the height of a row that was seen. */
+    this.measured = false;
     /** Rows from the start of the list to the upper edge of the view. */
     this.top = 0;
     this.lastScroll = 0;

@@ -79,7 +79,9 @@ export class Box {
     const { mode, width } = look;
     const binary = this.part.b64 !== undefined;
     const name = `${this.word} ${this.exchange.n}`;
-    const most = mode === "hex" || mode === "both" || binary ? SHOWN.hex : SHOWN.text;
+    let most = mode === "hex" || mode === "both" || binary ? SHOWN.hex : SHOWN.text;
+    // A character of several bytes is not cut.
+    while (!binary && (this.loaded[most] ?? 0) >> 6 === 2) most--;
     this.bytes = this.unfolded ? this.loaded : this.loaded.subarray(0, most);
     /** @type {View[]} */
     const views = [];

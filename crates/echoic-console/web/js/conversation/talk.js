@@ -155,9 +155,12 @@ export class Talk {
       if (this.last === 0) this.#drawRange(index, index + 1);
       this.options.scroller.scrollTop = this.above.offsetTop + this.#heightBefore(index);
       this.#update();
-      if (chunk.lastN === 0) await this.#fill(chunk);
     }
+    // An answer ends early where its messages are large.
+    while (!this.gone && !chunk.full && (chunk.lastN === 0 || (!chunk.end && chunk.lastN < n))) await this.#fill(chunk);
     if (this.gone) return false;
+    // Others that were loaded meanwhile may have moved it out of what is drawn.
+    if (!chunk.node.isConnected) this.#drawRange(index, index + 1);
     const pair = chunk.pairs.find((one) => one.exchange.n >= n) ?? chunk.pairs.at(-1);
     if (!pair) return false;
     this.#mark(pair);
@@ -251,11 +254,13 @@ export class Talk {
   async #load(chunk) {
     const { filtered, load, changed, failed } = this.options;
     try {
-      const start = chunk.lastN > 0 ? chunk.lastN + 1 : chunk.from;
-      const overlap = !filtered && start > this.base ? 1 : 0;
+      const { lastN } = chunk;
+      const start = lastN > 0 ? lastN + 1 : chunk.from;
+      const overlap = !filtered && lastN === 0 && start > this.base ? 1 : 0;
       const wanted = Math.min(chunk.to - start, CHUNK - chunk.pairs.length);
       const answer = await load(start - overlap, wanted + overlap);
-      if (this.gone || (chunk.lastN > 0 && chunk.lastN >= start)) return;
+      // It may have been dropped meanwhile: then its messages are asked for from the first.
+      if (this.gone || chunk.lastN !== lastN) return;
       // What was recorded meanwhile, `grow` adds.
       this.marks = answer.marks;
       this.#keepPlace(() => this.#add(chunk, answer, start));
@@ -293,7 +298,7 @@ export class Talk {
     chunk.count = chunk.pairs.length;
     chunk.end = answer.next === null;
     // Numbers may be missing: what follows the chunk shows that it has no more.
-    const beyond = answer.exchanges.some(({ n }) => n >= chunk.to) || (!this.options.filtered && this.total >= chunk.to && answer.next !== null);
+    const beyond = answer.exchanges.some(({ n }) => n >= chunk.to) || (answer.next ?? 0) >= chunk.to;
     chunk.full = chunk.count >= CHUNK || chunk.count === 0 || beyond;
     if (chunk.lastN === 0) fill(chunk.node);
     chunk.height = 0;
@@ -399,7 +404,7 @@ export class Talk {
     first = Math.max(0, Math.min(first, this.chunks.length - 1));
     last = Math.max(Math.min(last, first + DRAWN), Math.min(this.chunks.length, first + 1));
     this.#keepPlace(() => this.#drawRange(first, last));
-    for (const chunk of this.chunks.slice(first, last)) if (chunk.lastN === 0) void this.#fill(chunk);
+    for (const chunk of this.chunks.slice(first, last)) if (chunk.lastN === 0 || !chunk.end) void this.#fill(chunk);
   }
 
   /** @param {number} first @param {number} last */

@@ -12,8 +12,12 @@ import { pause } from "../dom.js";
 
 /** Conversations that changed are asked for at most so often, in ms. */
 const ASK_EVERY = 500;
+/** The same while more of them wait, in ms. */
+const ASK_SOON = 50;
 /** Most conversations asked for at once. */
 const ASKED_MOST = 100;
+/** Most that wait to be asked for; beyond, rows are asked for as after a gap. */
+const CANDIDATES_MOST = 2000;
 /** Most pages of rows that came meanwhile; beyond, the list is loaded again. */
 const PAGES_MOST = 4;
 /** A conversation that was silent so long flashes when it speaks, in ms. */
@@ -106,7 +110,7 @@ export class Updates {
     this.asking = true;
     while (this.candidates.size > 0 && !source.isGone) {
       const ids = [...this.candidates].slice(-ASKED_MOST);
-      this.candidates.clear();
+      for (const id of ids) this.candidates.delete(id);
       try {
         const found = await source.among(ids);
         for (const conversation of found) this.#take(conversation);
@@ -114,7 +118,12 @@ export class Updates {
       } catch (error) {
         if (!isMistake(error)) for (const id of ids) this.candidates.add(id);
       }
-      await pause(ASK_EVERY);
+      if (this.candidates.size > CANDIDATES_MOST) {
+        this.behind = Math.min(...this.candidates) - 1;
+        this.candidates.clear();
+        void this.catchUp();
+      }
+      await pause(this.candidates.size > 0 ? ASK_SOON : ASK_EVERY);
     }
     this.asking = false;
   }

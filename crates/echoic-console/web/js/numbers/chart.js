@@ -38,10 +38,13 @@ function load(address, signal) {
       else reject(new Error(`the console answered with status ${request.status}`));
     };
     request.onerror = () => reject(new Error("the console does not answer"));
-    signal.addEventListener("abort", () => {
+    const stop = () => {
       request.abort();
       reject(new DOMException("given up", "AbortError"));
-    });
+    };
+    signal.addEventListener("abort", stop);
+    // The signal lives as long as the screen: what listens to it would keep each request.
+    request.onloadend = () => signal.removeEventListener("abort", stop);
     request.send();
   });
 }
@@ -59,6 +62,7 @@ export class Chart {
   /** Shows the chart or the table. @param {boolean} asTable */
   setView(asTable) {
     this.drawn.hidden = asTable;
+    this.sentence.hidden = asTable;
     this.table.hidden = !asTable;
   }
 

@@ -12,7 +12,10 @@ export function listen(rows, signal) {
   scroller.addEventListener("scroll", () => onScroll(rows), { passive: true, signal });
   grid.addEventListener("keydown", (event) => onKey(rows, event), { signal });
   rows.body.addEventListener("click", (event) => onClick(rows, event), { signal });
-  const observer = new ResizeObserver(() => measure(rows));
+  const observer = new ResizeObserver(() => {
+    measure(rows);
+    rows.draw();
+  });
   observer.observe(scroller);
   signal.addEventListener("abort", () => observer.disconnect());
 }
@@ -24,18 +27,18 @@ function onScroll(rows) {
   rows.draw();
 }
 
-/** Takes the height of a row from the styles: it differs with the width of the page. @param {Rows} rows */
-function measure(rows) {
+/** Takes the height of a row from the styles: it differs with the width of the page. A hidden list has none. @param {Rows} rows */
+export function measure(rows) {
   const { body, view } = rows;
   const probe = el("div", { class: "row probe" });
   body.appendChild(probe);
   const { height } = probe.getBoundingClientRect();
   probe.remove();
+  view.measured = height > 0;
   if (height > 0 && height !== view.rowHeight) {
     view.rowHeight = height;
     if (view.top > 0) view.scrollTo();
   }
-  rows.draw();
 }
 
 /** @param {Rows} rows @param {KeyboardEvent} event */
@@ -61,7 +64,9 @@ function onKey(rows, event) {
 function onClick(rows, event) {
   const target = /** @type {HTMLElement} */ (event.target);
   const row = /** @type {HTMLElement | null} */ (target.closest("[data-key]"));
-  if (!row || target.closest("button, input, a")) return;
+  const link = target.closest("a");
+  if (!row || target.closest("button, input") || (link && (event.ctrlKey || event.metaKey || event.shiftKey))) return;
+  if (link) event.preventDefault();
   rows.currentKey = Number(row.dataset.key);
   rows.draw();
   const selection = getSelection();

@@ -76,7 +76,9 @@ class ConversationScreen {
     this.filter = new Filter(this.parts.find, { id: "find", label: words, placeholder: words }, (text) => setParams({ find: text }));
     this.#build();
     this.ways = this.#subscribe();
-    this.ready = this.#load(Number(route.params.get("at")) || 0);
+    /** Message of the address; the current one is another if there is none of this number. */
+    this.askedAt = Number(route.params.get("at")) || 0;
+    this.ready = this.#load(this.askedAt);
   }
 
   #build() {
@@ -93,6 +95,7 @@ class ConversationScreen {
     this.frame.main.classList.add("held");
     parts.list.addEventListener("keydown", (event) => this.#onKey(event));
     parts.list.addEventListener("click", (event) => this.#onClick(event));
+    parts.list.addEventListener("scroll", () => this.unseen > 0 && this.talk?.atEnd() && this.#showPill(), { passive: true });
     this.#showChoices();
   }
 
@@ -478,12 +481,14 @@ class ConversationScreen {
       return;
     }
     const at = Number(route.params.get("at")) || 0;
+    const moved = at !== this.askedAt;
+    this.askedAt = at;
     const find = route.params.get("find") ?? "";
     if (find !== this.find) {
       this.find = find;
       this.filter.set(find);
       void this.#loadTalk(at);
-    } else if (at > 0 && at !== this.talk?.at) void this.talk?.goTo(at);
+    } else if (moved && at > 0 && at !== this.talk?.at) void this.talk?.goTo(at);
   }
 
   command() {

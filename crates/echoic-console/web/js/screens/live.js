@@ -344,7 +344,7 @@ function withGaps(fresh, known, more, last) {
   const ends = [...fresh.map(({ id }) => id), known];
   for (const [at, id] of ends.entries()) {
     const missing = above - id - 1;
-    if (missing > 0 && known > 0) rows.push({ gap: true, from: id + 1, to: above - 1, n: missing });
+    if (missing > 0) rows.push({ gap: true, from: id + 1, to: above - 1, n: missing });
     const row = fresh[at];
     if (row) rows.push(row);
     above = id;
