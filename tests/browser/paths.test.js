@@ -181,6 +181,23 @@ test("tables of figures stand without the sentence of a chart that is not drawn"
   await close();
 });
 
+test("the key that opens the help closes it, and Escape closes nothing else", async () => {
+  const { page, watched, close } = await openConsole(server, { at: `#/conversations/${long}` });
+  await page.locator("#m1").waitFor();
+  const help = page.getByRole("dialog");
+  for (const key of ["?", "Escape"]) {
+    await page.keyboard.press("?");
+    await help.waitFor();
+    await page.keyboard.press(key);
+    await help.waitFor({ state: "hidden" });
+    await drawn(page);
+    assert.equal(await help.count(), 0, key);
+    assert.match(page.url(), /conversations\/\d/);
+  }
+  watched.check();
+  await close();
+});
+
 test("a long text is not cut within a character", async () => {
   const client = await Client.connect(server.port());
   const text = `x${"€".repeat(400)}`;

@@ -66,7 +66,12 @@ export function toggleHelp() {
     dialog = el("dialog", { class: "sheet help", "aria-labelledby": "help-head" });
     document.body.appendChild(dialog);
     dialog.addEventListener("click", (event) => event.target === dialog && dialog?.close());
-    dialog.addEventListener("keydown", (event) => event.key === "?" && dialog?.close());
+    dialog.addEventListener("keydown", (event) => {
+      if (event.key !== "?") return;
+      // The shortcut would open it again.
+      event.preventDefault();
+      dialog?.close();
+    });
   }
   const single = el("input", { type: "checkbox", id: "single-keys", onchange: () => setSingleKeys(single.checked) });
   single.checked = singleKeysOn();
